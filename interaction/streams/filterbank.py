@@ -87,7 +87,7 @@ def slaney_filterbank(
     )
 
 
-def periodic_hann(n: int) -> Float[np.ndarray, "W"]:
+def periodic_hann(n: int) -> Float[np.ndarray, " W"]:
     """Hann window of period `n` (the one whose shifted copies add up to a constant), float64."""
     if n <= 0:
         raise ValueError(f"n={n} must be positive")
