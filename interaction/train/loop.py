@@ -1,0 +1,267 @@
+"""The training loop of the interaction model.
+
+In: a `TrainConfig` and a working folder. Out: Orbax checkpoints with the state of the data inside,
+``metrics.jsonl``, and at the end the averaged parameters as a native checkpoint. A run that was
+stopped resumes from its last checkpoint, with the very batch that would have come next; a loss
+that is not a number stops the run and names the step.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from interaction import configuration
+from interaction.checkpoints import native
+from interaction.data.pipeline import DataConfig, make_iterator
+from interaction.models.config import InteractionConfig
+from interaction.models.parameters import init_params
+from interaction.models.vocoder import load_vocoder
+from interaction.train import losses, optimizer
+from interaction.train.losses import LossConfig
+from interaction.train.optimizer import OptimizerConfig
+from interaction.types import Batch, pytree
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        model: the model.
+        data: the data.
+        loss: weights of the losses.
+        optimizer: the optimiser.
+        steps: steps in all.
+        seed: of parameters, noise and data order.
+        vocoder: file of a trained vocoder, which is taken over as it is; empty: a fresh one.
+        start: native checkpoint to start from; empty: fresh parameters.
+        log_every: steps between lines of metrics.
+        checkpoint_minutes: minutes between checkpoints.
+        validate_every: steps between validations (0: none).
+    """
+
+    model: InteractionConfig
+    data: DataConfig
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    steps: int = 1000
+    seed: int = 0
+    vocoder: str = ""
+    start: str = ""
+    log_every: int = 20
+    checkpoint_minutes: float = 5.0
+    validate_every: int = 0
+
+
+@pytree
+class TrainState:
+    """What training carries from step to step: all but the vocoder, which stays as it is.
+
+    Attributes:
+        params: trainable parameters.
+        mean: their running mean.
+        moments: optimiser state.
+        step: int32 steps done.
+    """
+
+    params: Any
+    mean: Any
+    moments: Any
+    step: Any
+
+
+def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
+    """Run or resume a training.
+
+    Args:
+        config: the run.
+        workdir: folder for checkpoints and metrics; made if absent.
+
+    Returns:
+        The folder of the final native checkpoint (averaged parameters).
+
+    Raises:
+        FloatingPointError: a loss is not a number; names the step.
+    """
+    workdir = pathlib.Path(workdir).absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
+
+    # ------------------------------------------------------------------ state and data
+    params = _start(config)
+    vocoder_params = params.pop("vocoder")
+    rule = optimizer.make(config.optimizer, config.steps)
+    state = TrainState(
+        params=params,
+        mean=params,
+        moments=rule.init(params),
+        step=jnp.int32(0),
+    )
+    batches = make_iterator(config.data, config.model.weave, seed=config.seed)
+    manager = ocp.CheckpointManager(
+        workdir / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)
+    )
+    state = _resume(manager, state, batches)
+    step_function = make_train_step(config, rule)
+
+    # ------------------------------------------------------------------ steps
+    recorder = _Recorder(workdir / "metrics.jsonl", config)
+    saved = time.monotonic()
+    best = -math.inf
+    for step in range(int(state.step), config.steps):
+        waiting = time.monotonic()
+        batch = next(batches)
+        recorder.waited += time.monotonic() - waiting
+        state, metrics = step_function(state, batch)
+        recorder.add(step + 1, metrics)
+        if config.validate_every and (step + 1) % config.validate_every == 0:
+            score = _validate(config, state, vocoder_params, recorder, step + 1)
+            if score > best:
+                best = score
+                _export(config, state, vocoder_params, workdir / "best")
+        if time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            _save(manager, step + 1, state, batches)
+            _export(config, state, vocoder_params, workdir / "latest")
+            saved = time.monotonic()
+    recorder.close()
+    _save(manager, config.steps, state, batches)
+    manager.wait_until_finished()
+    return _export(config, state, vocoder_params, workdir / "final")
+
+
+def make_train_step(config: TrainConfig, rule) -> Callable:
+    """The jitted ``(state, batch) -> (state, metrics)``; the state is donated."""
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+
+        def loss(params):
+            return losses.total(params, batch, key, config.model, config.loss)
+
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        updates, moments = rule.update(gradient, state.moments, state.params)
+        params = optax.apply_updates(state.params, updates)
+        params = optimizer.balance(params, metrics["load"], config.optimizer.balance_rate)
+        mean = optimizer.average(state.mean, params, config.optimizer.average, state.step)
+        next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
+        metrics["expert_load_max"] = jnp.max(metrics.pop("load"), initial=0.0)
+        return next_state, metrics
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def _start(config: TrainConfig) -> dict:
+    """Fresh or given parameters, with the given vocoder inside."""
+    if config.start:
+        params = jax.tree.map(jnp.asarray, native.load_params(config.start))
+    else:
+        params = init_params(jax.random.key(config.seed), config.model)
+    if config.vocoder:
+        weights, vocoder_config = load_vocoder(config.vocoder)
+        if vocoder_config != config.model.vocoder:
+            raise ValueError(
+                f"vocoder={config.vocoder} was made with {vocoder_config}, the model asks for "
+                f"{config.model.vocoder}"
+            )
+        params = dict(params, vocoder=jax.tree.map(jnp.asarray, weights))
+    return params
+
+
+def _resume(manager: ocp.CheckpointManager, state: TrainState, batches) -> TrainState:
+    """The last checkpoint's state, with the data moved to where it was; or `state` as it is."""
+    latest = manager.latest_step()
+    if latest is None:
+        return state
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+    restored = manager.restore(
+        latest,
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()),
+    )
+    batches.set_state(restored["data"]["iterator"].encode("latin-1"))
+    logging.info("resumed at step %d", latest)
+    return restored["state"]
+
+
+def _save(manager: ocp.CheckpointManager, step: int, state: TrainState, batches) -> None:
+    if manager.latest_step() == step:
+        return
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave({"iterator": batches.get_state().decode("latin-1")}),
+        ),
+    )
+
+
+def _export(config: TrainConfig, state: TrainState, vocoder_params, folder) -> pathlib.Path:
+    """Averaged parameters and the model's configuration as a native checkpoint."""
+    tree = dict(jax.device_get(state.mean), vocoder=jax.device_get(vocoder_params))
+    native.save_checkpoint(folder, tree, configuration.to_dict(config.model))
+    return pathlib.Path(folder)
+
+
+def _validate(config, state, vocoder_params, recorder, step) -> float:
+    """Held-out behaviour of the averaged parameters through the live path."""
+    from interaction.eval.validation import quick_validation
+
+    params = dict(state.mean, vocoder=vocoder_params)
+    figures = quick_validation(params, config.model)
+    recorder.write({"step": step, **{f"held_out_{k}": v for k, v in figures.items()}})
+    return float(figures["score"])
+
+
+class _Recorder:
+    """Metrics to a file and the log, fetched one step late so that the device never waits."""
+
+    def __init__(self, path: pathlib.Path, config: TrainConfig):
+        self.file = path.open("a")
+        self.config = config
+        self.waited = 0.0
+        self.pending: tuple[int, dict] | None = None
+        self.since, self.steps = time.monotonic(), 0
+
+    def add(self, step: int, metrics: dict) -> None:
+        """Take the metrics of `step`; report those of the step before."""
+        if self.pending is not None:
+            self._report(*self.pending)
+        self.pending = (step, metrics)
+
+    def _report(self, step: int, metrics: dict) -> None:
+        values = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(f"the loss is {values['loss']} at step {step}")
+        self.steps += 1
+        if step % self.config.log_every:
+            return
+        elapsed = time.monotonic() - self.since
+        values["seconds_per_step"] = elapsed / self.steps
+        values["share_waiting_for_data"] = self.waited / elapsed
+        self.since, self.steps, self.waited = time.monotonic(), 0, 0.0
+        self.write({"step": step, **values})
+
+    def write(self, values: dict) -> None:
+        """One line of JSON, also to the log."""
+        self.file.write(json.dumps(values) + "\n")
+        self.file.flush()
+        shown = " ".join(
+            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()
+        )
+        logging.info("%d/%d %s", values["step"], self.config.steps, shown)
+
+    def close(self) -> None:
+        """Report the last step and close the file."""
+        if self.pending is not None:
+            self._report(*self.pending)
+        self.file.close()

@@ -1,0 +1,113 @@
+"""The losses of the interaction model.
+
+In: parameters, a batch, a key. Out: one number to go down, and its parts. Text is cross-entropy on
+the model's own output tokens (control tokens included); speech is the flow-matching loss on every
+chunk of mel, conditioned on the hidden state at its SPEAK slot. Losses are float32.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from interaction.models import flow, interaction_model
+from interaction.models.config import InteractionConfig
+from interaction.types import Batch, Control, Payloads
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses.
+
+    Attributes:
+        text: weight of the text loss.
+        speech: weight of the flow loss.
+        flow_draws: (noise, time) pairs drawn per chunk and step (as in MAR).
+        own_speech_noise: greatest standard deviation of the noise put on the own speech that is
+            fed back; each conversation draws its own, uniformly from 0.
+    """
+
+    text: float = 1.0
+    speech: float = 1.0
+    flow_draws: int = 4
+    own_speech_noise: float = 0.3
+
+
+def total(
+    params: dict,
+    batch: Batch,
+    key: jax.Array,
+    config: InteractionConfig,
+    weights: LossConfig,
+) -> tuple[jax.Array, dict]:
+    """Weighted sum of the losses, and a dict of scalars and the expert load."""
+    feedback_key, flow_key = jax.random.split(key)
+    noisy = noisy_feedback(batch, feedback_key, weights.own_speech_noise)
+    out = interaction_model.forward(params, noisy, config)
+    text, text_metrics = text_loss(out.logits, batch, config)
+    speech = flow_loss(params["flow"], out.hidden, batch, flow_key, config, weights.flow_draws)
+    loss = weights.text * text + weights.speech * speech
+    return loss, {"loss": loss, "text": text, "speech": speech, "load": out.load, **text_metrics}
+
+
+def noisy_feedback(batch: Batch, key: jax.Array, greatest: float) -> Batch:
+    """The batch with noise on the own speech that is fed back."""
+    speech = batch.payloads.speech
+    level_key, noise_key = jax.random.split(key)
+    level = greatest * jax.random.uniform(level_key, (speech.shape[0], 1, 1))
+    noise = level * jax.random.normal(noise_key, speech.shape)
+    payloads = Payloads(
+        audio=batch.payloads.audio, patches=batch.payloads.patches, speech=speech + noise
+    )
+    return dataclasses.replace(batch, payloads=payloads)
+
+
+def text_loss(
+    logits: jax.Array, batch: Batch, config: InteractionConfig
+) -> tuple[jax.Array, dict]:
+    """Mean cross-entropy over output tokens, and how often the best token is the right one.
+
+    ``decision_accuracy`` looks only at the first token of micro-turns in which the model should
+    do something (anything but PASS): does it act, and rightly, when it should?
+    """
+    target, weight = batch.targets.token, batch.targets.token_weight
+    there = target >= 0
+    safe = jnp.where(there, target, 0)
+    logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    nll = -jnp.take_along_axis(logp, safe[..., None], axis=-1)[..., 0]
+    weight = jnp.where(there, weight, 0.0)
+    loss = jnp.sum(nll * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+    right = jnp.argmax(logits, axis=-1) == target
+    acts = there & (target != config.ordinary_tokens + int(Control.PASS))
+    acts = acts & (batch.slots.token == config.ordinary_tokens + int(Control.BEGIN))
+    return loss, {
+        "token_accuracy": jnp.sum(right & there) / jnp.maximum(jnp.sum(there), 1),
+        "decision_accuracy": jnp.sum(right & acts) / jnp.maximum(jnp.sum(acts), 1),
+    }
+
+
+def flow_loss(
+    params: dict,
+    hidden: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+    config: InteractionConfig,
+    draws: int,
+) -> jax.Array:
+    """Mean squared error of the velocity over all chunks, `draws` (noise, time) pairs each."""
+    targets = batch.targets
+    condition = jnp.take_along_axis(
+        hidden, jnp.maximum(targets.chunk_slot, 0)[..., None], axis=1
+    )
+    rows = targets.chunk.shape[0] * targets.chunk.shape[1]
+    mel = targets.chunk.reshape(rows, *targets.chunk.shape[2:])
+    mel = jnp.tile(mel, (draws, 1, 1))
+    condition = jnp.tile(condition.reshape(rows, -1), (draws, 1))
+    weight = jnp.tile(targets.chunk_weight.reshape(rows), draws)
+    noise_key, time_key = jax.random.split(key)
+    noise = jax.random.normal(noise_key, mel.shape)
+    time = jax.random.uniform(time_key, (mel.shape[0],))
+    x_t, wanted = flow.interpolate(noise, mel, time)
+    error = flow.velocity(params, x_t, time, condition, config) - wanted
+    per_chunk = jnp.mean(jnp.square(error.astype(jnp.float32)), axis=(1, 2))
+    return jnp.sum(per_chunk * weight) / jnp.maximum(jnp.sum(weight), 1.0)

@@ -1,0 +1,82 @@
+"""Optimiser of the interaction model.
+
+In: numbers. Out: an optax transformation, and the two rules that live beside it: the balancing
+bias of the router (moved by the sign of its load error, never by a gradient) and the running mean
+of the parameters.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up, constant rate and a linear or cosine way down.
+
+    Attributes:
+        learning_rate: greatest rate.
+        warmup: steps of linear warm-up.
+        final_share: rate at the end as a share of the greatest.
+        weight_decay: on arrays of two and more dimensions.
+        clip: greatest global norm of the gradient.
+        b2: second-moment decay.
+        average: decay of the running mean of the parameters.
+        balance_rate: step of the router's balancing bias (DeepSeek-V3 uses 0.001).
+    """
+
+    learning_rate: float = 2e-3
+    warmup: int = 200
+    final_share: float = 0.02
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    b2: float = 0.98
+    average: float = 0.998
+    balance_rate: float = 1e-3
+
+    def __post_init__(self):
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate={self.learning_rate} must lie between 0 and 1")
+
+
+def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up, then a cosine down to `final_share`."""
+    return optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        min(config.warmup, max(steps // 2, 1)),
+        max(steps, 2),
+        config.learning_rate * config.final_share,
+    )
+
+
+def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clipping, AdamW, the schedule."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(
+            schedule(config, steps),
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params),
+        ),
+    )
+
+
+def balance(params: dict, load_LE: jax.Array, rate: float) -> dict:
+    """Move each router's bias towards an equal load (Wang et al. 2024, arXiv 2408.15664)."""
+    if "moe" not in params["transformer"]:
+        return params
+    moe = params["transformer"]["moe"]
+    error = jnp.mean(load_LE, axis=-1, keepdims=True) - load_LE
+    bias = moe["bias"] + rate * jnp.sign(error)
+    transformer = dict(params["transformer"], moe=dict(moe, bias=bias))
+    return dict(params, transformer=transformer)
+
+
+def average(mean: dict, params: dict, decay: float, step: jax.Array) -> dict:
+    """Running mean of the parameters; early steps forget faster."""
+    rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda m, p: m * rate + p * (1.0 - rate), mean, params)
