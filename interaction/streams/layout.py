@@ -176,7 +176,7 @@ class Layout:
                     f"{[source.name for source in TEXT_SOURCES]}"
                 )
             if text.tokens and not (
-                0 <= min(text.tokens) and max(text.tokens) < config.ordinary_tokens
+                min(text.tokens) >= 0 and max(text.tokens) < config.ordinary_tokens
             ):
                 raise ValueError(
                     f"micro-turn {micro_turn}: text_in ids lie in {min(text.tokens)}.."
