@@ -1,0 +1,176 @@
+"""The one door: what a person or a cluster job calls.
+
+In: a command and its options (``python launch.py COMMAND --help``). Out: whatever the command
+makes. Nothing happens here but reading options and configuration files: each command imports the
+part of the package that does the work. ConfigDict stops here; below are frozen dataclasses.
+
+    python launch.py demo [--audio FILE] [--video FILE]
+    python launch.py train --config configs/nano.py --workdir runs/nano [--set data.seed=3]
+    python launch.py import --from released/ --to native/
+    python launch.py export-hf --from native/ --to released/
+"""
+
+import argparse
+import ast
+import copy
+import importlib
+import importlib.util
+import pathlib
+import sys
+from typing import Any
+
+# Value of a configuration's `trainer` field (default: interaction) to what trains it.
+TRAINERS = {
+    "interaction": "interaction.train.loop",
+    "vocoder": "interaction.train.vocoder",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        if options.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="launch.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="play recordings through a checkpoint")
+    demo.add_argument("--audio", help="recording to hear (default: the shipped digits)")
+    demo.add_argument("--video", help="video to see (default: the shipped clip)")
+    demo.add_argument("--checkpoint", help="native checkpoint (default: the shipped one)")
+    demo.add_argument("--out", default="demo", help="folder for sound, picture and report")
+    demo.add_argument(
+        "--pace",
+        choices=("real", "simulated"),
+        default="real",
+        help="real: one micro-turn every 200 ms; simulated: as fast as it goes",
+    )
+    demo.set_defaults(run=_demo)
+
+    train = commands.add_parser("train", help="train what a configuration file describes")
+    train.add_argument("--config", required=True, help="configs/NAME.py, or configs/NAME.py:ARG")
+    train.add_argument("--workdir", required=True, help="folder for checkpoints and metrics")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=VALUE",
+        help="override one field; may be repeated",
+    )
+    train.set_defaults(run=_train)
+
+    for name, run, text in (
+        ("import", _import, "released safetensors checkpoint to a native one"),
+        ("export-hf", _export_hf, "native checkpoint back to the released format"),
+    ):
+        convert = commands.add_parser(name, help=text)
+        convert.add_argument("--from", dest="source", required=True, help="folder to read")
+        convert.add_argument("--to", dest="target", required=True, help="folder to make")
+        convert.set_defaults(run=run)
+    return parser
+
+
+# ---------------------------------------------------------------- commands
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from interaction.session.demo import run_demo
+
+    given = {n: getattr(options, n) for n in ("audio", "video", "checkpoint")}
+    run_demo(out=options.out, pace=options.pace, **{n: v for n, v in given.items() if v})
+
+
+def _train(options: argparse.Namespace) -> None:
+    from interaction import configuration
+
+    values = with_overrides(read_config(options.config), options.set)
+    name = values.pop("trainer", "interaction")
+    if name not in TRAINERS:
+        raise ValueError(f"trainer={name!r} is none of {', '.join(TRAINERS)}")
+    trainer = importlib.import_module(TRAINERS[name])
+    trainer.train(configuration.build(trainer.TrainConfig, values), options.workdir)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from interaction.checkpoints.huggingface import import_checkpoint
+
+    import_checkpoint(options.source, options.target)
+
+
+def _export_hf(options: argparse.Namespace) -> None:
+    from interaction.checkpoints.huggingface import export_checkpoint
+
+    export_checkpoint(options.source, options.target)
+
+
+# ---------------------------------------------------------------- configuration files
+
+
+def read_config(place: str) -> dict[str, Any]:
+    """The plain nested dict of a configuration file.
+
+    Args:
+        place: path of a file with ``get_config(arg="")``; what follows a colon is `arg`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file has no `get_config`.
+    """
+    file, _, argument = place.partition(":")
+    path = pathlib.Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {place}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"--config {place}: {path} defines no get_config")
+    config = module.get_config(argument) if argument else module.get_config()
+    return config.to_dict()
+
+
+def with_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """`values` with each ``a.b=value`` put in its place (unknown keys raise when it is built).
+
+    Args:
+        values: nested dict; left as it is.
+        overrides: a Python literal after the first ``=``, or else a string.
+
+    Raises:
+        ValueError: no ``=``, or a path through something that is no section.
+    """
+    result = copy.deepcopy(values)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise ValueError(f"--set {override}: write it as section.field=value")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        section = result
+        *sections, field = path.split(".")
+        for name in sections:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise ValueError(f"--set {override}: {name} is a value ({section!r}), no section")
+        section[field] = value
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

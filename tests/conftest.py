@@ -1,0 +1,42 @@
+"""Settings of every test: one thread per worker, promotion of ranks raises, no window, no network.
+
+In: `INTERACTION_MEDIA` and `INTERACTION_SPOKEN_DIGITS`, folders with recordings that are not in
+the repository. Out: fixtures for them that skip, with the reason, where they are not set.
+"""
+
+import os
+
+# Two workers share two cores: each computes on one thread. Set before jax is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _folder(variable: str, what: str) -> pathlib.Path:
+    value = os.environ.get(variable, "")
+    if not value:
+        pytest.skip(f"{variable} is not set: no folder with {what}")
+    folder = pathlib.Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"{variable}={value} is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def media_dir() -> pathlib.Path:
+    """Folder of recordings, videos and pictures (`INTERACTION_MEDIA`)."""
+    return _folder("INTERACTION_MEDIA", "recordings and videos")
+
+
+@pytest.fixture(scope="session")
+def digits_dir() -> pathlib.Path:
+    """Folder of spoken digits by several people (`INTERACTION_SPOKEN_DIGITS`)."""
+    return _folder("INTERACTION_SPOKEN_DIGITS", "spoken digits")

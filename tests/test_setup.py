@@ -1,0 +1,80 @@
+"""What a fresh machine gets: the lock, the pins and their reasons, the door."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+LOCK = (ROOT / "requirements.lock").read_text()
+PROJECT_TEXT = (ROOT / "pyproject.toml").read_text()
+PROJECT = tomllib.loads(PROJECT_TEXT)
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, str]:
+    return {normal(n): v for n, v in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK, re.M)}
+
+
+def requirements() -> list[str]:
+    project = PROJECT["project"]
+    rows = list(project["dependencies"])
+    for extra in ("voices", "eval", "serve", "dev"):
+        rows += project["optional-dependencies"][extra]
+    return rows
+
+
+def test_lock_holds_names_versions_and_hashes_only():
+    assert "://" not in LOCK
+    assert "--find-links" not in LOCK
+    assert "--index" not in LOCK
+    for line in LOCK.splitlines():
+        assert re.match(r"    --hash=sha256:[0-9a-f]{64}( \\)?$|[A-Za-z0-9._-]+==", line), line
+
+
+def test_every_locked_package_has_a_hash():
+    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    bare = [b.splitlines()[0] for b in blocks if "--hash=sha256:" not in b]
+    assert not bare
+
+
+@pytest.mark.parametrize("requirement", requirements())
+def test_lock_covers_what_the_project_asks_for(requirement):
+    match = re.match(r"([A-Za-z0-9._-]+)(?:\[\w+\])?(==|>=)([0-9.*]+)$", requirement)
+    assert match, f"{requirement} has no version"
+    name, relation, version = match.groups()
+    found = locked().get(normal(name))
+    assert found, f"{name} is not in requirements.lock; run make lock"
+    numbers = [int(n) for n in re.findall(r"\d+", version)]
+    have = [int(n) for n in re.findall(r"\d+", found)][: len(numbers)]
+    assert have == numbers if relation == "==" else have >= numbers
+
+
+def test_every_pin_states_its_reason():
+    rows = re.findall(r'^    "[^"]+(?:==|>=)[^"]+",?(.*)$', PROJECT_TEXT, re.M)
+    assert len(rows) > 30
+    assert all(re.match(r"\s+# \S+", row) for row in rows), rows
+
+
+def door(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "launch.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "import", "export-hf"])
+def test_every_command_of_the_door_explains_itself(command):
+    result = door(command, "--help")
+    assert result.returncode == 0, result.stderr
+    assert f"launch.py {command}" in result.stdout
+
+
+def test_unknown_command_names_the_known_ones():
+    result = door("dmeo")
+    assert result.returncode == 2
+    assert "demo" in result.stderr
