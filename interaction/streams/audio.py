@@ -109,15 +109,23 @@ def dmel(samples: Float[np.ndarray, "W"]) -> UInt8[np.ndarray, "frames Z"]:
 class DMelStream:
     """dMel levels 3,200 samples at a time, equal to `dmel` of the samples joined together.
 
-    A chunk that never came is told with `missing`: it gives no levels, and the next chunk is
-    heard after silence.
+    A chunk that never came is told with `missing`, or shows by the time of the next one: it gives
+    no levels, and the next chunk is heard after silence (as `session.step` does it).
     """
 
     def __init__(self):
         self._carry = np.zeros(CARRY, np.float32)
+        self._heard = -1
 
-    def push(self, samples: Float[np.ndarray, "W"]) -> UInt8[np.ndarray, "frames Z"]:
-        """Levels uint8 ``[4, 80]`` of the next 3,200 samples.
+    def push(
+        self, samples: Float[np.ndarray, "W"], chunk_time: int | None = None
+    ) -> UInt8[np.ndarray, "frames Z"]:
+        """Levels uint8 ``[4, 80]`` of a chunk of 3,200 samples.
+
+        Args:
+            samples: the chunk.
+            chunk_time: micro-turn the chunk belongs to; None: it follows the last one. One that
+                does not follow the last one heard starts from silence.
 
         Raises:
             ValueError: another number of samples, or samples `log_mel` would not take.
@@ -125,13 +133,17 @@ class DMelStream:
         samples = _checked(samples)
         if len(samples) != CHUNK:
             raise ValueError(f"a chunk holds {CHUNK} samples, not {len(samples)}")
+        chunk_time = self._heard + 1 if chunk_time is None else chunk_time
+        if chunk_time != self._heard + 1:
+            self._carry = np.zeros(CARRY, np.float32)
         padded = np.concatenate([self._carry, samples])
-        self._carry = samples[-CARRY:].copy()
+        self._carry, self._heard = samples[-CARRY:].copy(), chunk_time
         return quantise(_framed_log_mel(padded))
 
     def missing(self) -> None:
         """The next chunk did not come: what is carried over becomes silence."""
         self._carry = np.zeros(CARRY, np.float32)
+        self._heard += 1
 
 
 # ---------------------------------------------------------------- inside the compiled step

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from interaction.shapes import Array, Float, UInt8
+from interaction.shapes import Array, Float, Int, UInt8
 
 PATCH = 40
 TUBELET_FRAMES = 2
@@ -32,6 +32,29 @@ def normalise_patches(
 
 
 # ---------------------------------------------------------------- video
+
+
+def frame_at(
+    times: Float[np.ndarray, "F"], rate: float, count: int, *, hold: float = 1.0
+) -> Int[np.ndarray, "count"]:
+    """Which frame to show in each of `count` intervals of ``1 / rate`` s from time 0 on.
+
+    Args:
+        times: rising times of the frames, s; any rate, constant or not.
+        rate: intervals per second.
+        count: intervals.
+        hold: how long a frame is shown when no newer one comes, s.
+
+    Returns:
+        int64 ``[count]``: index of the newest frame that came before the interval's end, -1 where
+        there is none or it is older than `hold`.
+    """
+    interval = np.floor(np.asarray(times, np.float64) * rate + 1e-6).astype(np.int64)
+    index = np.searchsorted(interval, np.arange(count), side="right") - 1
+    if len(interval) == 0:
+        return np.full(count, -1)
+    age = np.arange(count) - interval[np.maximum(index, 0)]
+    return np.where((index >= 0) & (age < max(1, round(hold * rate))), index, -1)
 
 
 @functools.lru_cache(maxsize=256)

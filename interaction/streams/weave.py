@@ -197,7 +197,7 @@ def unweave(woven: Woven, config: WeaveConfig) -> list[MicroTurn]:
         raise ValueError(f"the first of {count} slots does not begin a micro-turn")
     chunk_of = {int(slot): c for c, slot in enumerate(targets.chunk_slot) if slot > 0}
     result = []
-    for start, stop in zip(starts, [*starts[1:], count], strict=True):
+    for start, stop in itertools.pairwise([*starts, count]):
         part, now = stream[start:stop], int(slots.micro_turn[start])
         if part != sorted(part):
             raise ValueError(f"micro-turn {now}: streams come as {part}, not in their order")
