@@ -152,16 +152,16 @@ def test_what_is_not_ours_is_carried_along(tmp_path):
 def test_released_small_model_has_the_published_size():
     """Inkling-Small's published fields give its published parameter count, part by part."""
     folder = TESTDATA.parent / "inkling_small"
-    config = read_config(folder).config
-    stack = config.transformer
+    released = read_config(folder)
+    stack = released.transformer
     assert stack.count(AttentionKind.GLOBAL) == 7
     assert stack.count(MlpKind.DENSE) == 2
     assert (stack.dense_width, stack.expert_width) == (16384, 2048)
     assert (stack.logits_size, stack.scaling_floor) == (200058, 128000)
-    table = released_table(config, Names.RELEASED)
+    table = released_table(released.config, Names.RELEASED)
     counts = {"llm": 0, "audio": 0, "visual": 0}
-    for name, released in table.items():
-        counts[name.split(".")[1]] += math.prod(released.shape)
+    for name, entry in table.items():
+        counts[name.split(".")[1]] += math.prod(entry.shape)
     assert counts["llm"] == pytest.approx(263.6552e9, rel=1e-6)
     assert counts["audio"] == pytest.approx(0.00525e9, rel=1e-3)
     assert counts["visual"] == pytest.approx(0.06408e9, rel=1e-4)

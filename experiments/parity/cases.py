@@ -153,6 +153,8 @@ VISION = Case(
             "mlp_layer_types": ["sparse"] * 4,
             "d_rel": 3,
             "rel_extent": 17,
+            "log_scaling_n_floor": 15,
+            "log_scaling_alpha": 0.5,
             "intermediate_size": 30,
             "moe_intermediate_size": 11,
             "n_routed_experts": 5,

@@ -56,7 +56,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
             arrays |= {f"{path.relative_to(folder)}/{n}": file[n] for n in file.files}
     for path in sorted(folder.rglob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            for name in file.keys():
+            for name in sorted(file.keys()):
                 values = file.get_tensor(name).to(torch.float32).numpy()
                 arrays[f"{path.relative_to(folder)}/{name}"] = values
     for path in sorted(folder.rglob("shapes.json")):

@@ -33,7 +33,7 @@ def checkpoint_shapes(case: Case) -> dict[str, tuple[int, ...]]:
         config = AutoConfig.from_pretrained(path)
         _model_class(case).from_config(config).save_pretrained(path)
         with safe_open(path / "model.safetensors", "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
     text = case.config.get("text_config", case.config)
     width = text["hidden_size"]
     for layer in range(case.mtp_layers):
