@@ -20,9 +20,7 @@ _LOG_STEP = np.log(6.4) / 27.0
 def hertz_to_mel(hertz):
     """Slaney mels of a frequency in Hz (scalar or array)."""
     hertz = np.asarray(hertz, np.float64)
-    above = (
-        _LOG_START_MEL + np.log(np.maximum(hertz, 1e-9) / _LOG_START_HERTZ) / _LOG_STEP
-    )
+    above = _LOG_START_MEL + np.log(np.maximum(hertz, 1e-9) / _LOG_START_HERTZ) / _LOG_STEP
     return np.where(hertz < _LOG_START_HERTZ, hertz / _HERTZ_PER_MEL, above)
 
 
@@ -37,9 +35,7 @@ def mel_to_hertz(mel):
 
 @functools.lru_cache(maxsize=16)
 def _cached_filterbank(sample_rate, n_fft, n_mels, fmin, fmax):
-    edges = mel_to_hertz(
-        np.linspace(hertz_to_mel(fmin), hertz_to_mel(fmax), n_mels + 2)
-    )
+    edges = mel_to_hertz(np.linspace(hertz_to_mel(fmin), hertz_to_mel(fmax), n_mels + 2))
     bins = np.linspace(0.0, sample_rate / 2.0, n_fft // 2 + 1)
     distance = edges[:, None] - bins[None, :]
     width = np.diff(edges)[:, None]
@@ -82,9 +78,7 @@ def slaney_filterbank(
             f"fmin={fmin}, fmax={fmax} must satisfy 0 <= fmin < fmax <= {sample_rate / 2.0} "
             f"(half of sample_rate={sample_rate})"
         )
-    return _cached_filterbank(
-        int(sample_rate), int(n_fft), int(n_mels), float(fmin), float(fmax)
-    )
+    return _cached_filterbank(int(sample_rate), int(n_fft), int(n_mels), float(fmin), float(fmax))
 
 
 def periodic_hann(n: int) -> Float[np.ndarray, " W"]:
