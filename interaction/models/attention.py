@@ -69,6 +69,8 @@ def attend(
     """
     B, T, N, H = query_BTNH.shape
     S, K = key_BSKH.shape[1:3]
+    if consecutive and heads.window is not None and T >= 2 * heads.window:
+        return _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale)
     query = query_BTNH.astype(jnp.float32)
     if length_scale_BT is not None:
         query = query * length_scale_BT[:, :, None, None]
@@ -90,6 +92,46 @@ def attend(
     weights = weights.reshape(B, K, N // K, T, S)
     out = jnp.einsum("BKGTS,BSKH->BTKGH", weights, value_BSKH)
     return out.reshape(B, T, N, H)
+
+
+def _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale):
+    """`attend` of a sliding layer in training: blocks of `window` queries see two blocks of keys.
+
+    Query i of a block and key j of its two blocks stand ``i + window - j`` apart.
+    """
+    B, T, N, H = query_BTNH.shape
+    K, w = key_BSKH.shape[2], heads.window
+    blocks = -(-T // w)
+
+    def cut(x):
+        """``[B, T, ...]`` to ``[B, blocks, w, ...]``, padded with zeros."""
+        pad = [(0, 0), (0, blocks * w - T)] + [(0, 0)] * (x.ndim - 2)
+        return jnp.pad(x, pad).reshape(B, blocks, w, *x.shape[2:])
+
+    def pairs(x):
+        """Each block of keys behind the block before it: ``[B, blocks, 2 w, ...]``."""
+        mine = cut(x)
+        before = jnp.pad(mine[:, :-1], [(0, 0), (1, 0)] + [(0, 0)] * (mine.ndim - 2))
+        return jnp.concatenate([before, mine], axis=2)
+
+    query = cut(query_BTNH).reshape(B, blocks, w, K, N // K, H)
+    scores = jnp.einsum(
+        "BbTKGH,BbSKH->BbKGTS", query, pairs(key_BSKH), preferred_element_type=jnp.float32
+    )
+    scores = scores.reshape(B, blocks, N, w, 2 * w) * scale
+    if bias_BTNQ is not None:
+        used = min(w, bias_BTNQ.shape[-1])
+        rows = jnp.flip(cut(bias_BTNQ.astype(jnp.float32))[..., :used], axis=-1)
+        rows = jnp.pad(rows.swapaxes(2, 3), [(0, 0)] * 4 + [(w - used, w + 1)])
+        flat = jnp.pad(rows.reshape(B, blocks, N, w * (2 * w + 1)), [(0, 0)] * 3 + [(1, 0)])
+        scores = scores + flat[..., : 2 * w * w].reshape(B, blocks, N, w, 2 * w)
+    distance = jnp.arange(w)[:, None] + w - jnp.arange(2 * w)[None]
+    there = pairs((keys.order >= 0).astype(jnp.int32)) > 0
+    seen = ((distance >= 0) & (distance < w))[None, None] & there[:, :, None]
+    weights = jax.nn.softmax(jnp.where(seen[:, :, None], scores, -1e30), axis=-1)
+    weights = weights.astype(value_BSKH.dtype).reshape(B, blocks, K, N // K, w, 2 * w)
+    out = jnp.einsum("BbKGTS,BbSKH->BbTKGH", weights, pairs(value_BSKH))
+    return out.reshape(B, blocks * w, N, H)[:, :T]
 
 
 def _gathered(bias_BTNQ: Array, distance_BTS: Array) -> Array:

@@ -11,6 +11,7 @@ import enum
 from interaction.microturn import Grid
 from interaction.models.vision_widths import reference_stages
 from interaction.models.vocoder import VocoderConfig
+from interaction.streams.layout import WeaveConfig
 from interaction.streams.mel import MelConfig
 
 
@@ -242,7 +243,6 @@ class InteractionConfig:
     grid: Grid = Grid()
     audio: AudioConfig = AudioConfig()
     vision: VisionConfig = VisionConfig()
-    mel: MelConfig = MelConfig()
     flow: FlowConfig = FlowConfig()
     vocoder: VocoderConfig = VocoderConfig()
     ordinary_tokens: int = 256
@@ -266,6 +266,32 @@ class InteractionConfig:
                 f"the vocabulary keeps {self.transformer.logits_size} logits; {needed} are needed "
                 f"for ordinary_tokens={self.ordinary_tokens} and 14 control tokens"
             )
+
+    @property
+    def mel(self) -> MelConfig:
+        """The output mel, which the vocoder reads."""
+        return self.vocoder.mel
+
+    @property
+    def weave(self) -> WeaveConfig:
+        """The sizes that the weave depends on."""
+        return WeaveConfig(
+            ordinary_tokens=self.ordinary_tokens,
+            audio_frames=self.grid.audio_frames,
+            mel_frames=self.grid.mel_frames,
+            mel_bands=self.mel.bands,
+            speech_slots=self.speech_slots,
+            patch=self.vision.patch,
+            tubelet_frames=self.vision.frames,
+            max_patches=self.vision.max_patches,
+            max_text_in=self.max_text_in,
+            max_text_out=self.max_text_out,
+            max_audio_chunks=self.max_audio_chunks,
+            max_lateness=self.max_lateness,
+            audio_bands=self.audio.bands,
+            audio_levels=self.audio.levels,
+            samples=self.grid.samples,
+        )
 
     @property
     def max_input_slots(self) -> int:

@@ -16,6 +16,9 @@ from interaction.shapes import Array, Float, Int
 from interaction.streams.image import normalise_patches
 from interaction.types import Payloads, Slots, Stream
 
+# The reference's stems keep this epsilon whatever the backbone's.
+STEM_EPSILON = 1e-6
+
 
 def audio_stem(
     params: dict, bins: Int[Array, "... Z"], config: InteractionConfig
@@ -27,7 +30,7 @@ def audio_stem(
     """
     levels = jax.nn.one_hot(bins, config.audio.levels, dtype=params["table"].dtype)
     flat = levels.reshape(*bins.shape[:-1], -1)
-    return rms_norm(flat @ params["table"], params["norm"], config.transformer.norm_epsilon)
+    return rms_norm(flat @ params["table"], params["norm"], STEM_EPSILON)
 
 
 def vision_stem(
@@ -40,7 +43,6 @@ def vision_stem(
         pixels: normalised tubelets ``[n, 2, 40, 40, 3]``.
         config: gives the folds.
     """
-    epsilon = 1e-6  # the reference's vision norms keep their own default
     x = pixels
     plan = config.vision.plan(config.transformer.width)
     for index, (time, space, _, _) in enumerate(plan):
@@ -50,8 +52,8 @@ def vision_stem(
         x = x.reshape(n, t // time, h // space, w // space, time * space * space * c)
         x = x @ params[f"linear_{index}"]
         if index < len(plan) - 1:
-            x = jax.nn.gelu(rms_norm(x, params[f"norm_{index}"], epsilon), approximate=False)
-    return rms_norm(x.reshape(x.shape[0], x.shape[-1]), params["final_norm"], epsilon)
+            x = jax.nn.gelu(rms_norm(x, params[f"norm_{index}"], STEM_EPSILON), approximate=False)
+    return rms_norm(x.reshape(x.shape[0], x.shape[-1]), params["final_norm"], STEM_EPSILON)
 
 
 def speech_stem(
@@ -73,26 +75,32 @@ def time_features(micro_turn: Int[Array, "..."], scales: int) -> Float[Array, ".
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def _tables(params: dict, payloads: Payloads, config: InteractionConfig) -> dict:
+    """The states of every payload table that has rows, ``[B, rows, D]``."""
+    tables = {}
+    if payloads.audio.shape[1]:
+        tables[Stream.AUDIO] = audio_stem(params["audio"], payloads.audio, config)
+    if payloads.patches.shape[1]:
+        lanes, rows = payloads.patches.shape[:2]
+        pixels = normalise_patches(
+            payloads.patches.reshape(lanes * rows, *payloads.patches.shape[2:])
+        )
+        states = vision_stem(params["vision"], pixels, config)
+        tables[Stream.VIDEO] = states.reshape(lanes, rows, -1)
+    if payloads.speech.shape[1]:
+        tables[Stream.SPEECH] = speech_stem(params["speech_in"], payloads.speech, config)
+    return tables
+
+
 def embed(
     params: dict, slots: Slots, payloads: Payloads, config: InteractionConfig
 ) -> Float[Array, "B T D"]:
     """States of woven slots; slots that are not there are zero."""
-    B = slots.stream.shape[0]
     text = transformer.embed_tokens(params["transformer"], slots.token, config.transformer)
     x = jnp.where(
         ((slots.stream == Stream.TEXT_IN) | (slots.stream == Stream.TEXT_OUT))[..., None], text, 0.0
     )
-    patches = payloads.patches
-    count = B * patches.shape[1]
-    pixels = normalise_patches(patches.reshape((count, *patches.shape[2:])))
-    tables = {
-        Stream.AUDIO: audio_stem(params["audio"], payloads.audio, config),
-        Stream.VIDEO: vision_stem(params["vision"], pixels, config).reshape(
-            B, patches.shape[1], x.shape[-1]
-        ),
-        Stream.SPEECH: speech_stem(params["speech_in"], payloads.speech, config),
-    }
-    tables = {stream: table for stream, table in tables.items() if table.shape[1]}
+    tables = _tables(params, payloads, config)
     if tables:
         rows = jnp.concatenate(list(tables.values()), axis=1)
         offset, index = 0, jnp.zeros_like(slots.payload)

@@ -89,19 +89,25 @@ def microturn_step(
     cache, out = interaction_model.advance(
         params, state.cache, slots, payloads, noise, config, active=active, forced=forced
     )
-    silent = jnp.broadcast_to(silence_mel(config.mel), out.mel.shape)
+    silent = jnp.asarray(silence_mel(config.grid.mel_frames, config.mel))
     mel = jnp.where(out.speaks[:, None, None], out.mel, silent).astype(jnp.float32)
     waveform, voice = vocoder.vocode_chunk(params["vocoder"], state.vocoder, mel, config.vocoder)
 
-    def moved(new, old):
-        return jnp.where(active.reshape((lanes,) + (1,) * (new.ndim - 1)), new, old)
+    def moved(new, old, axis=0):
+        shape = [1] * new.ndim
+        shape[axis] = lanes
+        return jnp.where(active.reshape(shape), new, old)
 
     next_state = SessionState(
         cache=cache,
         micro_turn=state.micro_turn + active.astype(jnp.int32),
         audio_carry=moved(carry, state.audio_carry),
         heard=moved(heard, state.heard),
-        vocoder=jax.tree.map(moved, voice, state.vocoder),
+        # Names of the vocoder's state end in their axes; B is where the lanes are.
+        vocoder={
+            name: moved(leaf, state.vocoder[name], axis=name.rsplit("_", 1)[1].index("B"))
+            for name, leaf in voice.items()
+        },
         key=jax.random.wrap_key_data(
             moved(jax.random.key_data(split[:, 0]), jax.random.key_data(state.key))
         ),

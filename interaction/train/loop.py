@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
-from absl import logging
+from absl import flags, logging
 
 from interaction import configuration
-from interaction.checkpoints import native
-from interaction.data.pipeline import DataConfig, make_iterator
+from interaction.data.config import DataConfig
+from interaction.data.pipeline import batches as make_batches
+from interaction.models.checkpoint import load_model, save_model
 from interaction.models.config import InteractionConfig
 from interaction.models.parameters import init_params
 from interaction.models.vocoder import load_vocoder
@@ -42,7 +43,9 @@ class TrainConfig:
         loss: weights of the losses.
         optimizer: the optimiser.
         steps: steps in all.
-        seed: of parameters, noise and data order.
+        batch: conversations per step, B.
+        workers: processes that prepare data.
+        seed: of parameters and noise (the data have their own).
         vocoder: file of a trained vocoder, which is taken over as it is; empty: a fresh one.
         start: native checkpoint to start from; empty: fresh parameters.
         log_every: steps between lines of metrics.
@@ -55,6 +58,8 @@ class TrainConfig:
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: int = 1000
+    batch: int = 16
+    workers: int = 1
     seed: int = 0
     vocoder: str = ""
     start: str = ""
@@ -97,17 +102,21 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
 
+    if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl flags
+        flags.FLAGS.mark_as_parsed()
+    logging.set_verbosity(logging.INFO)
+
     # ------------------------------------------------------------------ state and data
     params = _start(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
     state = TrainState(
         params=params,
-        mean=params,
+        mean=jax.tree.map(jnp.copy, params),
         moments=rule.init(params),
         step=jnp.int32(0),
     )
-    batches = make_iterator(config.data, config.model.weave, seed=config.seed)
+    batches = make_batches(config.data, size=config.batch, workers=config.workers)
     manager = ocp.CheckpointManager(
         workdir / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)
     )
@@ -164,7 +173,9 @@ def make_train_step(config: TrainConfig, rule) -> Callable:
 def _start(config: TrainConfig) -> dict:
     """Fresh or given parameters, with the given vocoder inside."""
     if config.start:
-        params = jax.tree.map(jnp.asarray, native.load_params(config.start))
+        params, model = load_model(config.start)
+        if model != config.model:
+            raise ValueError(f"start={config.start} holds {model}, the run asks for {config.model}")
     else:
         params = init_params(jax.random.key(config.seed), config.model)
     if config.vocoder:
@@ -188,7 +199,7 @@ def _resume(manager: ocp.CheckpointManager, state: TrainState, batches) -> Train
         latest,
         args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()),
     )
-    batches.set_state(restored["data"]["iterator"].encode("latin-1"))
+    batches.set_state(restored["data"])
     logging.info("resumed at step %d", latest)
     return restored["state"]
 
@@ -200,16 +211,14 @@ def _save(manager: ocp.CheckpointManager, step: int, state: TrainState, batches)
         step,
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            data=ocp.args.JsonSave({"iterator": batches.get_state().decode("latin-1")}),
+            data=ocp.args.JsonSave(batches.get_state()),
         ),
     )
 
 
 def _export(config: TrainConfig, state: TrainState, vocoder_params, folder) -> pathlib.Path:
-    """Averaged parameters and the model's configuration as a native checkpoint."""
-    tree = dict(jax.device_get(state.mean), vocoder=jax.device_get(vocoder_params))
-    native.save_checkpoint(folder, tree, configuration.to_dict(config.model))
-    return pathlib.Path(folder)
+    """The averaged parameters as a checkpoint."""
+    return save_model(folder, dict(state.mean, vocoder=vocoder_params), config.model)
 
 
 def _validate(config, state, vocoder_params, recorder, step) -> float:

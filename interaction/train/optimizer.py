@@ -14,11 +14,12 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with warm-up, constant rate and a linear or cosine way down.
+    """AdamW with warm-up, constant rate and a linear way down.
 
     Attributes:
         learning_rate: greatest rate.
         warmup: steps of linear warm-up.
+        decay_share: share of the steps in which the rate goes down.
         final_share: rate at the end as a share of the greatest.
         weight_decay: on arrays of two and more dimensions.
         clip: greatest global norm of the gradient.
@@ -29,6 +30,7 @@ class OptimizerConfig:
 
     learning_rate: float = 2e-3
     warmup: int = 200
+    decay_share: float = 0.3
     final_share: float = 0.02
     weight_decay: float = 0.02
     clip: float = 1.0
@@ -42,13 +44,19 @@ class OptimizerConfig:
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up, then a cosine down to `final_share`."""
-    return optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        min(config.warmup, max(steps // 2, 1)),
-        max(steps, 2),
-        config.learning_rate * config.final_share,
+    """Linear warm-up, a constant rate, then linearly down over the last `decay_share`.
+
+    Until the way down begins the rate does not depend on `steps`, so a run may be made longer.
+    """
+    peak, final = config.learning_rate, config.learning_rate * config.final_share
+    down = max(int(steps * config.decay_share), 1)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, peak, config.warmup),
+            optax.constant_schedule(peak),
+            optax.linear_schedule(peak, final, down),
+        ],
+        [config.warmup, max(steps - down, config.warmup + 1)],
     )
 
 

@@ -1,0 +1,60 @@
+"""interaction-nano: the smallest model that hears, sees, writes and speaks.
+
+    python launch.py train --config configs/nano.py --workdir runs/nano
+
+Hardware: two CPU cores. What it learns: see `interaction/data/conversations.py`.
+`get_config("smoke")` runs the same way in about two minutes and learns nothing.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The run; `arg` is empty or ``smoke``."""
+    if arg not in ("", "smoke"):
+        raise ValueError(f"arg={arg!r} must be empty or 'smoke'")
+    layers = 6
+    config = ConfigDict()
+    config.trainer = "interaction"
+    config.model = dict(
+        transformer=dict(
+            vocabulary=272,
+            width=128,
+            attention_kinds=("local",) * (layers - 1) + ("global",),
+            mlp_kinds=("moe",) * layers,
+            local=dict(heads=4, kv_heads=2, head_width=32, window=48, bias_extent=48),
+            global_=dict(heads=2, kv_heads=1, head_width=64, window=None, bias_extent=192),
+            expert_width=96,
+            experts=4,
+            experts_per_slot=2,
+            shared_experts=1,
+            route_scale=3.0,
+            bias_width=8,
+            unroll=5,
+        ),
+        vision=dict(stages=((1, 5, 32), (1, 2, 64), (1, 4, 128), (2, 1, 0)), max_patches=4),
+        flow=dict(width=256, blocks=3, time_features=64, steps=8),
+        speech_slots=2,
+        max_text_out=10,
+        global_slots=4096,
+    )
+    config.data = dict(
+        seed=0,
+        audio_micro_turns=44,
+        video_micro_turns=26,
+        silent_video_micro_turns=42,
+        slots=336,
+        audio=176,
+        patches=168,
+        speech=40,
+        chunks=20,
+    )
+    config.optimizer = dict(learning_rate=1.5e-3, warmup=200)
+    config.loss = dict(flow_draws=4, own_speech_noise=0.3)
+    config.batch = 8
+    config.steps = 20 if arg == "smoke" else 4000
+    config.seed = 0
+    config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
+    config.log_every = 5 if arg == "smoke" else 20
+    config.checkpoint_minutes = 5.0
+    return config
