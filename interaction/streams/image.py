@@ -43,7 +43,7 @@ def frame_at(
         times: rising times of the frames, s; any rate, constant or not.
         rate: intervals per second.
         count: intervals.
-        hold: how long a frame is shown when no newer one comes, s.
+        hold: how long a frame is shown when no newer one comes, s; may be infinite.
 
     Returns:
         int64 ``[count]``: index of the newest frame that came before the interval's end, -1 where
@@ -54,7 +54,7 @@ def frame_at(
     if len(interval) == 0:
         return np.full(count, -1)
     age = np.arange(count) - interval[np.maximum(index, 0)]
-    return np.where((index >= 0) & (age < max(1, round(hold * rate))), index, -1)
+    return np.where((index >= 0) & (age < max(1.0, hold * rate - 1e-6)), index, -1)
 
 
 @functools.lru_cache(maxsize=256)
