@@ -1,0 +1,104 @@
+"""Batches for training: seeds to conversations to woven sequences to padded batches, with Grain.
+
+In: `DataConfig`, a batch size. Out: an iterator of `interaction.types.Batch` of static sizes. The
+batch of a step depends on the config's seed and the step alone; the iterator's state can be saved
+and set (`get_state`, `set_state`), and its work runs in another process.
+"""
+
+import dataclasses
+import functools
+
+import grain.python as grain
+from absl import flags
+
+from interaction.data.bank import bank_path, load_bank
+from interaction.data.clips import Split
+from interaction.data.config import DataConfig
+from interaction.data.conversations import Conversations
+from interaction.streams.layout import WeaveConfig
+from interaction.streams.weave import Woven, batch, weave
+from interaction.types import Batch
+
+ENDLESS = 1 << 40
+
+
+def weave_config(config: DataConfig) -> WeaveConfig:
+    """Sizes of the weave that these conversations need."""
+    return WeaveConfig(speech_slots=config.speech_slots)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversationSource:
+    """Random access from a seed to a woven conversation; cheap to send to another process."""
+
+    config: DataConfig
+    split: Split = Split.TRAIN
+    length: int = ENDLESS
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, seed: int) -> Woven:
+        turns = conversations(self.config, self.split).micro_turns(int(seed))
+        return fitted(turns, self.config)
+
+
+@functools.lru_cache(maxsize=4)
+def conversations(config: DataConfig, split: Split) -> Conversations:
+    """The conversations of a config, its clips loaded once per process."""
+    return Conversations(config, load_bank(config), split)
+
+
+def fitted(turns, config: DataConfig) -> Woven:
+    """Weaves as many of the micro-turns, from the first on, as fit a row of the batch."""
+    sizes = weave_config(config)
+    woven = weave(turns, sizes)
+    while (
+        len(woven.slots.stream) > config.slots
+        or len(woven.payloads.audio) > config.audio
+        or len(woven.payloads.patches) > config.patches
+        or len(woven.payloads.speech) > config.speech
+        or len(woven.targets.chunk) > config.chunks
+    ):
+        turns = turns[:-1]
+        woven = weave(turns, sizes)
+    return woven
+
+
+def stack(config: DataConfig, wovens) -> Batch:
+    """Pads and stacks woven conversations to the config's static sizes."""
+    return batch(
+        wovens, slots=config.slots, audio=config.audio, patches=config.patches,
+        speech=config.speech, chunks=config.chunks,
+    )  # fmt: skip
+
+
+def batches(
+    config: DataConfig, *, size: int, split: Split = Split.TRAIN, workers: int = 1, start: int = 0
+):
+    """An endless iterator of batches.
+
+    Args:
+        config: the data.
+        size: conversations in a batch, B.
+        split: train, or the held-out one.
+        workers: processes that prepare batches ahead; 0: a thread of this process.
+        start: first step; step s holds the seeds ``[s size, (s + 1) size)``.
+
+    Returns:
+        An iterator with `get_state` and `set_state`.
+    """
+    if not bank_path(config).exists():
+        load_bank(config)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads flags; a program without absl.app has none
+    source = ConversationSource(config, split)
+    dataset = grain.MapDataset.source(source)
+    if start:
+        dataset = dataset[start * size :]
+    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    dataset = dataset.batch(size, drop_remainder=True, batch_fn=functools.partial(stack, config))
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=3)
+        dataset = dataset.mp_prefetch(options)
+    return iter(dataset)
