@@ -61,8 +61,8 @@ def frame_at(
 def choose_grid(height: int, width: int, max_patches: int) -> tuple[int, int]:
     """Rows and columns of square patches for a picture, at most `max_patches` in all.
 
-    The grid keeps the most of the picture's detail: the scale at which the whole picture fits
-    into it is the largest; of equal ones the grid with the fewest patches wins.
+    Of the grids that show the whole picture at no less than 90 % of the largest possible scale,
+    the one with the fewest patches, then the one with the largest scale.
 
     Raises:
         ValueError: sizes below one.
@@ -76,7 +76,9 @@ def choose_grid(height: int, width: int, max_patches: int) -> tuple[int, int]:
         for rows in range(1, max_patches + 1)
         for columns in range(1, max_patches // rows + 1)
     ]
-    return max(grids, key=lambda grid: (min(grid[0] / height, grid[1] / width), -math.prod(grid)))
+    scales = {grid: min(grid[0] / height, grid[1] / width) for grid in grids}
+    good = [grid for grid in grids if scales[grid] >= 0.9 * max(scales.values())]
+    return min(good, key=lambda grid: (math.prod(grid), -scales[grid]))
 
 
 def letterbox(frame: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> np.ndarray:
