@@ -18,6 +18,7 @@ from interaction.data import sounds
 from interaction.data import video as videos
 from interaction.data.clips import ClipBank, Sound, Split
 from interaction.data.config import KINDS, DataConfig
+from interaction.data.filmed import film_excerpt, films
 from interaction.data.speaking import Answer, speak
 from interaction.data.voices import SAMPLE_RATE
 from interaction.microturn import MICRO_TURN_SECONDS, Grid, first_border_after
@@ -36,7 +37,7 @@ class Scene:
         kind: one of `KINDS`.
         micro_turns: its length.
         sound: float32 ``[micro_turns * 3200]``, or None for no sound stream.
-        tubelets: uint8 ``[micro_turns, 4, 2, 40, 40, 3]``, or None for no video.
+        tubelets: uint8 ``[micro_turns, P, 2, 40, 40, 3]``, or None for no video.
         answers: what is due, rising in time.
         arrivals: for each heard chunk the micro-turn in which it comes, -1 if it is lost.
         first_micro_turn: session time at which it begins.
@@ -56,6 +57,7 @@ class Conversations:
 
     def __init__(self, config: DataConfig, bank: ClipBank, split: Split):
         self.config, self.bank, self.split = config, bank, split
+        self.films = films(config, split)
         for sound in (Sound.DIGIT, Sound.WORD, Sound.SENTENCE, Sound.NOISE):
             if not bank.select(split, sound):
                 raise ValueError(
@@ -99,9 +101,7 @@ class Conversations:
         self._add_noise(random, wave, always=kind == "quiet" and random.random() < 0.85)
         tubelets = None
         if with_video:
-            tubelets = videos.tubelets(
-                videos.still(random, self.split, seconds=count * MICRO_TURN_SECONDS).frames
-            )
+            tubelets = self._still(random, count)
         return Scene(kind, count, wave, tubelets, tuple(answers), ())
 
     def _digit(self, random):
@@ -206,22 +206,35 @@ class Conversations:
 
     # ------------------------------------------------------------ seen
 
+    def _still(self, random, count: int) -> np.ndarray:
+        """Tubelets of a video in which nothing counts, filmed or rendered."""
+        if self.films and random.random() < 0.35:
+            name = list(self.films)[random.integers(len(self.films))]
+            return film_excerpt(random, self.films[name], count)
+        shown = videos.still(random, self.split, seconds=count * MICRO_TURN_SECONDS)
+        return videos.tubelets(shown.frames)
+
     def _seen(self, random, kind: str) -> Scene:
         with_sound = random.random() < 0.45
         count = (
             self.config.video_micro_turns if with_sound else self.config.silent_video_micro_turns
         )
-        make = {"flashes": videos.flashes, "kicks": videos.kicks, "still": videos.still}[kind]
-        shown = make(random, self.split, seconds=count * MICRO_TURN_SECONDS)
+        tubelets, ends = None, ()
+        if kind == "still":
+            tubelets = self._still(random, count)
+        else:
+            make = {"flashes": videos.flashes, "kicks": videos.kicks}[kind]
+            shown = make(random, self.split, seconds=count * MICRO_TURN_SECONDS)
+            tubelets, ends = videos.tubelets(shown.frames), shown.event_ends
         wave = None
         if with_sound:
             wave = np.zeros(count * CHUNK, np.float32)
             self._add_noise(random, wave, always=random.random() < 0.4)
         answers = [
             Answer(first_border_after(end + self.config.event_delay), index, index, end, kind)
-            for index, end in enumerate(shown.event_ends, start=1)
+            for index, end in enumerate(ends, start=1)
         ]
-        return Scene(kind, count, wave, videos.tubelets(shown.frames), tuple(answers), ())
+        return Scene(kind, count, wave, tubelets, tuple(answers), ())
 
 
 def heard_chunks(sound: np.ndarray, arrivals) -> dict[int, list[AudioChunk]]:

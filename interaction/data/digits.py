@@ -60,7 +60,14 @@ def read_folder(folder: Path) -> Iterator[tuple[int, str, int, np.ndarray, int]]
 def read_tfds(load=None) -> Iterator[tuple[int, str, int, np.ndarray, int]]:
     """The same from TFDS `spoken_digit`; `load` stands in for `tfds.data_source` in tests."""
     load = load or require("tensorflow_datasets", "data").data_source
-    for example in load("spoken_digit", split="train"):
+    try:
+        examples = load("spoken_digit", split="train")
+    except Exception as error:
+        raise RuntimeError(
+            "no folder of spoken digits is named (folders.spoken_digits or "
+            f"INTERACTION_SPOKEN_DIGITS), and TFDS could not give `spoken_digit`: {error}"
+        ) from error
+    for example in examples:
         name = example["audio/filename"]
         match = _NAME.match(name.decode() if isinstance(name, bytes) else str(name))
         if not match:
