@@ -19,10 +19,11 @@ import pathlib
 import sys
 from typing import Any
 
-# Value of a configuration's `trainer` field (default: interaction) to what trains it.
+# Value of a configuration's `trainer` field (default: interaction) to the module with its `train`
+# and the dataclass that the other fields are built into.
 TRAINERS = {
-    "interaction": "interaction.train.loop",
-    "vocoder": "interaction.train.vocoder",
+    "interaction": ("interaction.train.loop", "TrainConfig"),
+    "vocoder": ("interaction.train.vocoder", "VocoderTrainConfig"),
 }
 
 
@@ -99,8 +100,9 @@ def _train(options: argparse.Namespace) -> None:
     name = values.pop("trainer", "interaction")
     if name not in TRAINERS:
         raise ValueError(f"trainer={name!r} is none of {', '.join(TRAINERS)}")
-    trainer = importlib.import_module(TRAINERS[name])
-    trainer.train(configuration.build(trainer.TrainConfig, values), options.workdir)
+    module, config = TRAINERS[name]
+    trainer = importlib.import_module(module)
+    trainer.train(configuration.build(getattr(trainer, config), values), options.workdir)
 
 
 def _import(options: argparse.Namespace) -> None:
