@@ -193,3 +193,26 @@ def test_a_file_cut_in_the_middle_gives_what_is_there_or_says_so(tmp_path):
                 result, message = [None], str(error)
             assert len(result) > 0
             assert not message or str(cut) in message
+
+
+def test_a_video_that_is_turned_comes_upright(tmp_path):
+    """As telephones write it: the picture as the sensor sees it, and a turn in the header."""
+    path = tmp_path / "a.mp4"
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:16, :24] = 255  # top left
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 48, 32, "yuv420p"
+        for _ in range(3):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(picture.encode(None))
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    turn = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4")  # clockwise
+    data[matrix : matrix + 36] = turn.tobytes()
+    path.write_bytes(data)
+    frames, _ = read_video(path)
+    assert frames.shape == (3, 48, 32, 3)
+    assert frames[0, 5, 25].mean() > 200  # top right
+    assert frames[0, 5, 5].mean() < 60
+    assert frames[0, 40, 25].mean() < 60

@@ -93,7 +93,9 @@ def letterbox(frame: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> np.
     if frame.shape[:2] != size:
         picture = Image.fromarray(frame)
         # Shrinking by whole numbers first costs little and leaves the result nearly the same.
-        small = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0))
+        small = np.asarray(
+            picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        )
     out = np.zeros((height, width, 3), np.uint8)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     out[top : top + size[0], left : left + size[1]] = small

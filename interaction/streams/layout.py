@@ -109,7 +109,7 @@ class Layout:
         self.speech_rows = 0
 
     def _add(self, stream, tokens=None, rows=None, lateness=0):
-        count = len(rows if tokens is None else tokens)
+        count = len(tokens or rows or ())
         self.stream += [stream] * count
         self.token += [0] * count if tokens is None else tokens
         self.payload += [0] * count if rows is None else rows

@@ -11,6 +11,8 @@ import av
 import numpy as np
 import soundfile
 import soxr
+from av.container import InputContainer
+from av.error import FFmpegError
 
 from interaction.shapes import Float, UInt8
 from interaction.streams.image import frame_at
@@ -83,7 +85,7 @@ def _read_audio_av(path) -> tuple[Float[np.ndarray, "W channels"], int]:
                 rate = frame.sample_rate
                 parts += [part.to_ndarray() for part in resampler.resample(frame)]
             parts += [part.to_ndarray() for part in resampler.resample(None)]
-        except (av.error.FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError) as error:
             broken = error
     if not parts:
         raise MediaError(f"{path}: its sound cannot be decoded ({broken or 'no frames'})")
@@ -171,10 +173,9 @@ def _read_frames(path, rate, start, duration):
                 if newest is not None and _interval(time, start, rate) != _interval(
                     newest[0], start, rate
                 ):
-                    _keep(times, frames, newest, size)
-                    size = frames[0].shape
+                    size = _keep(times, frames, newest, size)
                 newest = (time, frame)
-        except (av.error.FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError) as error:
             broken = error
         if newest is not None:
             _keep(times, frames, newest, size)
@@ -190,24 +191,29 @@ def _interval(time, start, rate) -> int:
     return max(-1, int(np.floor((time - start) * rate + 1e-6)))
 
 
-def _keep(times, frames, newest, size) -> None:
+def _keep(times, frames, newest, size) -> tuple[int, int]:
+    """Adds a frame at the size of the first one, upright as its rotation says; gives that size."""
     time, frame = newest
-    height, width = (frame.height, frame.width) if size is None else size[:2]
+    height, width = (frame.height, frame.width) if size is None else size
     times.append(time)
-    frames.append(frame.to_ndarray(format="rgb24", width=width, height=height))
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    frames.append(np.rot90(pixels, round(frame.rotation / 90)))  # degrees counter-clockwise
+    return height, width
 
 
 # ---------------------------------------------------------------- containers
 
 
-def _open(path):
+def _open(path) -> InputContainer:
     try:
-        return av.open(path)
-    except (av.error.FFmpegError, ValueError, OSError) as error:
+        container = av.open(path, mode="r")
+    except (FFmpegError, ValueError, OSError) as error:
         size = os.path.getsize(path)
         raise MediaError(
             f"{path}: no sound or video format that can be read ({size} bytes: {error})"
         ) from error
+    assert isinstance(container, InputContainer)
+    return container
 
 
 def _found(container) -> str:
