@@ -8,6 +8,8 @@ import tomllib
 
 import pytest
 
+import launch
+
 ROOT = pathlib.Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT_TEXT = (ROOT / "pyproject.toml").read_text()
@@ -78,3 +80,35 @@ def test_unknown_command_names_the_known_ones():
     result = door("dmeo")
     assert result.returncode == 2
     assert "demo" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "value"),
+    [
+        ("steps=7", (), 7),
+        ("loss.text=0.5", ("loss",), 0.5),
+        ("data.voices.names=('a', 'b')", ("data", "voices"), ("a", "b")),
+        ("start=runs/a=b", (), "runs/a=b"),
+    ],
+)
+def test_overrides_reach_their_place_and_leave_the_rest(override, section, value):
+    before = {"steps": 1, "loss": {"text": 1.0, "speech": 2.0}}
+    after = launch.with_overrides(before, [override])
+    place = after
+    for name in section:
+        place = place[name]
+    assert place[override.partition("=")[0].split(".")[-1]] == value
+    assert after["loss"]["speech"] == 2.0
+    assert before == {"steps": 1, "loss": {"text": 1.0, "speech": 2.0}}
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "steps.a=3"])
+def test_a_malformed_override_is_refused(override):
+    with pytest.raises(ValueError, match=f"--set {override}"):
+        launch.with_overrides({"steps": 1}, [override])
+
+
+def test_a_missing_configuration_is_one_sentence(tmp_path):
+    result = door("train", "--config", "configs/nan.py", "--workdir", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr == "error: --config configs/nan.py: there is no file configs/nan.py\n"
