@@ -7,6 +7,7 @@ In: nothing. Out: the host-side record of one micro-turn (`MicroTurn`, numpy), t
 
 import dataclasses
 import enum
+import typing
 from typing import Any
 
 import jax
@@ -62,6 +63,7 @@ TEXT_SOURCES = (
 )
 
 
+@typing.dataclass_transform(frozen_default=True)
 def pytree(cls):
     """A frozen dataclass whose every field is a pytree child."""
     cls = dataclasses.dataclass(frozen=True)(cls)

@@ -1,0 +1,26 @@
+"""The announced size: 276.24 B parameters, 12.00 B active (TML-Interaction-Small, May 2026).
+
+The backbone of `inkling_small` with all 42 layers as mixtures of experts, which is the count that
+gives the announced numbers (computed: `tests/test_sizes.py`), 14 new control tokens behind the
+released vocabulary, and a wider flow head. Nothing was published that says what flow head, vocoder
+or slot order the announced model has: those are ours.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import inkling_small
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The model alone (field `model`), as `InteractionConfig` reads it; no `arg` is known."""
+    if arg:
+        raise ValueError(f"arg={arg!r} must be empty")
+    config = inkling_small.get_config("all_moe")
+    model = config.model
+    model.transformer.unpadded_vocabulary = 200_058 + 14
+    model.ordinary_tokens = 200_058
+    model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
+    model.max_text_out = 16
+    model.max_text_in = 64
+    model.global_slots = 131_072
+    return config
