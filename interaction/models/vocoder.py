@@ -29,7 +29,6 @@ import numpy as np
 
 from interaction.models import declare
 from interaction.models.vocoder_source import (
-    PITCH_CONTEXT,
     counter_noise,
     harmonic_source,
     on_increment_grid,
@@ -52,6 +51,7 @@ class VocoderConfig:
         layers: blocks (`L`).
         kernel: taps of the depth-wise causal convolutions.
         pitch_bands: lowest mel bands the pitch network reads.
+        pitch_context: frames it reads, the newest included.
         pitch_width: its hidden channels.
         pitch_classes: its outputs, spaced evenly in log frequency.
         pitch_low, pitch_high: Hz of the first and last class.
@@ -64,7 +64,8 @@ class VocoderConfig:
     layers: int = 6
     kernel: int = 5
     pitch_bands: int = 48
-    pitch_width: int = 128
+    pitch_context: int = 8
+    pitch_width: int = 160
     pitch_classes: int = 97
     pitch_low: float = 55.0
     pitch_high: float = 440.0
@@ -107,7 +108,7 @@ def vocoder_specs(config: VocoderConfig) -> dict:
     """Parameter tree; blocks are stacked in a leading layer axis (11 leaves)."""
     Z, D, F, L = config.mel.bands, config.width, config.feed_forward, config.layers
     k = config.kernel
-    pitch_inputs = config.pitch_bands * PITCH_CONTEXT + 1
+    pitch_inputs = config.pitch_bands * config.pitch_context + 1
     p = declare.Parameter
 
     return {
@@ -152,7 +153,9 @@ def init_vocoder_state(config: VocoderConfig, batch: int) -> dict:
     """
     hop = config.mel.hop
     return {
-        "mel_BTZ": jnp.full((batch, PITCH_CONTEXT - 1, config.mel.bands), config.mel.silence),
+        "mel_BTZ": jnp.full(
+            (batch, config.pitch_context - 1, config.mel.bands), config.mel.silence
+        ),
         "convolution_LBKD": jnp.zeros((config.layers, batch, config.kernel - 1, config.width)),
         "source_BW": jnp.zeros((batch, hop)),
         "tail_BW": jnp.zeros((batch, hop)),
@@ -191,7 +194,7 @@ def vocode_chunk(
     filters, convolution_LBKD = filter_frames(params, state["convolution_LBKD"], mel_BTZ, config)
     wave_BW, carried = synthesise(state, filters, increment_BT, config)
     new_state = {
-        "mel_BTZ": history_BTZ[:, history_BTZ.shape[1] - (PITCH_CONTEXT - 1) :],
+        "mel_BTZ": history_BTZ[:, history_BTZ.shape[1] - (config.pitch_context - 1) :],
         "convolution_LBKD": convolution_LBKD,
         **carried,
     }
@@ -211,7 +214,7 @@ def _layer_norm(x, scale_and_bias):
     mean = jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
     normal = (x - mean) * jax.lax.rsqrt(variance + 1e-5)
-    return normal * scale_and_bias[0] + scale_and_bias[1]
+    return normal * scale_and_bias[0][None, None] + scale_and_bias[1][None, None]
 
 
 def _causal_convolution(x_BTD, past_BKD, kernel_KD):
@@ -219,7 +222,7 @@ def _causal_convolution(x_BTD, past_BKD, kernel_KD):
     padded = jnp.concatenate([past_BKD, x_BTD], axis=1)
     frames = x_BTD.shape[1]
     taps = kernel_KD.shape[0]
-    out = sum(padded[:, k : k + frames] * kernel_KD[k] for k in range(taps))
+    out = sum(padded[:, k : k + frames] * kernel_KD[k][None, None] for k in range(taps))
     return out, padded[:, frames:]
 
 
@@ -230,18 +233,20 @@ def filter_frames(params, convolution_LBKD, mel_BTZ, config: VocoderConfig):
     the convolutions.
     """
     embed = params["embed"]["kernel"]
-    x_BTD = mel_BTZ / config.mel.scale @ embed[:-1] + embed[-1]
+    x_BTD = mel_BTZ / config.mel.scale @ embed[:-1] + embed[-1][None, None]
 
     def block(x_BTD, layer):
         weights, past_BKD = layer
         mixed, past_BKD = _causal_convolution(x_BTD, past_BKD, weights["convolution"])
         mixed = _layer_norm(mixed, weights["norm"])
-        hidden = jax.nn.gelu(mixed @ weights["up"] + weights["up_bias"], approximate=True)
+        hidden = jax.nn.gelu(
+            mixed @ weights["up"] + weights["up_bias"][None, None], approximate=True
+        )
         return x_BTD + hidden @ weights["down"], past_BKD
 
     x_BTD, convolution_LBKD = jax.lax.scan(block, x_BTD, (params["blocks"], convolution_LBKD))
     head = params["head"]
-    raw = _layer_norm(x_BTD, head["norm"]) @ head["kernel"][:-1] + head["kernel"][-1]
+    raw = _layer_norm(x_BTD, head["norm"]) @ head["kernel"][:-1] + head["kernel"][-1][None, None]
     harmonic, phase, noise = jnp.split(raw, 3, axis=-1)
     prior = prior_magnitude(mel_BTZ, config)
     limit = config.gain_limit
@@ -268,7 +273,7 @@ def prior_magnitude(mel_BTZ, config: VocoderConfig) -> Float[Array, "B T bins"]:
     level = jnp.asarray(mel_BTZ / mel.scale, jnp.float32) @ jnp.asarray(interpolate, jnp.float32)
     offset = (mel.reference - np.log10(noise)) @ interpolate
     ten = math.log(10.0)
-    constant = jnp.asarray(np.exp(ten * offset), jnp.float32)
+    constant = jnp.asarray(np.exp(ten * offset), jnp.float32)[None, None]
     magnitude = jnp.exp(ten * jnp.maximum(level, -mel.half_range)) - math.exp(-ten * mel.half_range)
     # The product of the interpolation may round to just above the floor: that is silence too.
     return constant * jnp.where(level <= -mel.half_range + 1e-4, 0.0, magnitude)
@@ -281,7 +286,7 @@ def synthesise(state, filters, increment_BT, config: VocoderConfig, seed=0):
     """Source times filter, inverse transform, overlap-add: `[B, hop * T]` and the carried state."""
     hop = config.mel.hop
     batch, frames = increment_BT.shape
-    window = jnp.asarray(np.sqrt(periodic_hann(config.n_fft)), jnp.float32)
+    window = jnp.asarray(np.sqrt(periodic_hann(config.n_fft)), jnp.float32)[None, None]
     source_BTW, phase_B = harmonic_source(
         state["phase_B"], state["increment_B"], increment_BT, config
     )

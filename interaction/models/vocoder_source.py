@@ -23,7 +23,6 @@ from interaction.shapes import Array, Float
 if TYPE_CHECKING:
     from interaction.models.vocoder import VocoderConfig
 
-PITCH_CONTEXT = 4
 _QUANTISED_LIMIT = 2.0
 _WEIGHT_STEP = 1 / 128
 _INPUT_STEP = 1 / 8
@@ -58,17 +57,19 @@ def _exact_matmul(x, kernel):
     """`[x, 1] @ kernel` on quantised values: exact in float32 in any order of summation."""
     kernel = _straight(kernel, _WEIGHT_STEP, _QUANTISED_LIMIT - _WEIGHT_STEP)
     product = jnp.einsum("bti,io->bto", x, kernel[:-1], precision="highest")
-    return product + kernel[-1]
+    return product + kernel[-1][None, None]
 
 
 def pitch_logits(
     pitch_params: Mapping, history_BTZ: Float[Array, "B history Z"], config: VocoderConfig
 ) -> Float[Array, "B T classes"]:
-    """Pitch class scores of each frame after the first `PITCH_CONTEXT - 1`, on a dyadic grid."""
-    frames = history_BTZ.shape[1] - (PITCH_CONTEXT - 1)
+    """Pitch class scores of each frame after the first `pitch_context - 1`, on a dyadic grid."""
+    frames = history_BTZ.shape[1] - (config.pitch_context - 1)
     unit = config.mel.scale
     low = _grid(history_BTZ[..., : config.pitch_bands] / unit, _INPUT_STEP, config.mel.half_range)
-    context = jnp.concatenate([low[:, k : k + frames] for k in range(PITCH_CONTEXT)], axis=-1)
+    context = jnp.concatenate(
+        [low[:, k : k + frames] for k in range(config.pitch_context)], axis=-1
+    )
     context = jnp.maximum(context - jnp.max(context, axis=-1, keepdims=True) + 2.0, -2.0)
     hidden = context
     for name in ("first", "second"):

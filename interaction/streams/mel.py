@@ -126,7 +126,8 @@ def mel_spectrogram_BW(
     ).reshape(batch, frames + overlap - 1, config.hop)
     windows = jnp.concatenate([padded[:, k : k + frames] for k in range(overlap)], axis=-1)
     window = periodic_hann(config.window)
-    spectrum = jnp.fft.rfft(windows * jnp.asarray(window / window.sum(), jnp.float32))
+    window = jnp.asarray(window / window.sum(), jnp.float32)[None, None]
+    spectrum = jnp.fft.rfft(windows * window)
     magnitude = jnp.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-16)
     band_BTZ = jnp.einsum("btf,zf->btz", magnitude, jnp.asarray(config.filters, jnp.float32))
     level = jnp.log10(jnp.maximum(band_BTZ, 1e-12)) - config.reference

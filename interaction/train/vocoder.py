@@ -30,6 +30,7 @@ from interaction.models import vocoder_source as source
 from interaction.streams.filterbank import periodic_hann
 from interaction.streams.mel import mel_spectrogram_BW
 from interaction.train.vocoder_audio import AudioConfig, gather
+from interaction.train.vocoder_pitch import measure_pitch
 
 WARM_UP_FRAMES = 8
 
@@ -49,6 +50,8 @@ class VocoderTrainConfig:
         average: decay of the moving average of the weights.
         windows: samples of the spectrogram windows of the loss; multiples of 4.
         gain_decibels: range of the random gain.
+        mel_noise: half of the segments get noise of up to this deviation on their mel, so that
+            the vocoder stands the errors of a generated mel.
         log_every, save_every: steps.
         seed: of parameters and batches.
     """
@@ -65,6 +68,7 @@ class VocoderTrainConfig:
     average: float = 0.999
     windows: tuple[int, ...] = (128, 256, 512, 1024)
     gain_decibels: tuple[float, float] = (-20.0, 6.0)
+    mel_noise: float = 0.12
     log_every: int = 50
     save_every: int = 400
     seed: int = 0
@@ -79,44 +83,6 @@ class VocoderTrainConfig:
             raise ValueError(f"windows={self.windows} must be positive multiples of 4")
         if not 0.0 < self.decay_share <= 1.0:
             raise ValueError(f"decay_share={self.decay_share} must lie in (0, 1]")
-
-
-def measure_pitch(wave: np.ndarray, config: synthesis.VocoderConfig) -> np.ndarray:
-    """Pitch of a recording by windowed autocorrelation (Boersma, 1993), NaN where unvoiced.
-
-    Args:
-        wave: `[W]` samples.
-
-    Returns:
-        Hz at samples `hop * t` for every frame `t`, float32 `[W // hop]`.
-    """
-    hop, rate, size, transform = config.mel.hop, config.mel.sample_rate, 800, 2048
-    frames = len(wave) // hop
-    padded = np.concatenate([np.zeros(size // 2), wave, np.zeros(size)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:frames]
-    window = periodic_hann(size)
-    shape = np.fft.irfft(np.abs(np.fft.rfft(window, transform)) ** 2)
-    shape = np.maximum(shape / shape[0], 1e-2)
-    lags = np.arange(int(rate / config.pitch_high), int(rate / config.pitch_low) + 1)
-    pitch = np.full(frames, np.nan, np.float32)
-    loud = np.sqrt(np.mean(windows**2, axis=1))
-    for start in range(0, frames, 4096):
-        block = windows[start : start + 4096]
-        block = (block - block.mean(axis=1, keepdims=True)) * window
-        correlation = np.fft.irfft(np.abs(np.fft.rfft(block, transform)) ** 2)
-        correlation = correlation / np.maximum(correlation[:, :1], 1e-9) / shape
-        score = correlation[:, lags] - 0.02 * np.log2(lags / lags[0])
-        best = np.clip(np.argmax(score, axis=1), 1, len(lags) - 2)
-        rows = np.arange(len(block))
-        left, middle, right = (correlation[rows, lags[best] + k] for k in (-1, 0, 1))
-        offset = 0.5 * (left - right) / np.minimum(left - 2 * middle + right, -1e-9)
-        value = rate / (lags[best] + np.clip(offset, -0.5, 0.5))
-        voiced = (middle > 0.55) & (loud[start : start + 4096] > 0.02 * loud.max() + 1e-4)
-        pitch[start : start + 4096] = np.where(voiced, value, np.nan)
-    neighbours = np.lib.stride_tricks.sliding_window_view(np.pad(pitch, 2, mode="edge"), 5)
-    middle = np.sort(neighbours, axis=1)[:, 2]
-    pitch[~(np.abs(np.log(pitch) - np.log(middle)) < 0.1)] = np.nan
-    return pitch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,16 +110,22 @@ def build_corpus(config: VocoderTrainConfig, workdir: pathlib.Path) -> Corpus:
     return corpus
 
 
+def lead_frames(config: synthesis.VocoderConfig) -> int:
+    """Frames of context before a segment: for the mel's window and the pitch network."""
+    return max(config.mel.window // config.mel.hop, config.pitch_context) - 1
+
+
 def draw_batch(corpus: Corpus, config: VocoderTrainConfig, step: int) -> dict[str, np.ndarray]:
     """Random segments with random gain; a function of the seed and the step alone.
 
     Returns:
-        `wave_BW` `[batch, (frames + 3) hop]` (600 samples of context first), `pitch_BT`,
-        `phase_B`, `seed` and `teacher_B`, the share of measured pitch as a mask.
+        `wave_BW` `[batch, (frames + lead) hop]` (context for the first frames first), `noise_BTZ`
+        for its mel, measured `pitch_BT`, start phase and sample count of both synthesised
+        waveforms, and `teacher_B`: which segments use the measured pitch.
     """
     rng = np.random.default_rng((config.seed, step))
     hop, frames = config.model.mel.hop, config.frames
-    lead = config.model.mel.window // hop - 1
+    lead = lead_frames(config.model)
     starts = rng.integers(0, len(corpus.samples) // hop - frames - lead, config.batch)
     rows = [corpus.samples[s * hop : (s + frames + lead) * hop] for s in starts]
     wave_BW = np.stack(rows).astype(np.float32) / 32767.0
@@ -161,7 +133,11 @@ def draw_batch(corpus: Corpus, config: VocoderTrainConfig, step: int) -> dict[st
     peak = np.abs(wave_BW).max(axis=1, keepdims=True)
     gain = np.minimum(gain, 0.99 / np.maximum(peak, 1e-3))
     pitch = [corpus.pitch[s + lead : s + lead + frames] for s in starts]
+    shape = (config.batch, frames + lead, config.model.mel.bands)
+    deviation = np.maximum(rng.uniform(-config.mel_noise, config.mel_noise, config.batch), 0.0)
+    noise = rng.standard_normal(shape, np.float32) * deviation[:, None, None].astype(np.float32)
     return {
+        "noise_BTZ": noise,
         "wave_BW": (wave_BW * gain).astype(np.float32),
         "pitch_BT": np.stack(pitch),
         "phase_B": rng.random((2, config.batch), np.float32),
@@ -177,7 +153,7 @@ def _spectrogram(wave_BW, size):
     split = wave_BW[:, : blocks * hop].reshape(wave_BW.shape[0], blocks, hop)
     framed = jnp.concatenate([split[:, k : blocks - 3 + k] for k in range(4)], axis=-1)
     window = periodic_hann(size)
-    window = jnp.asarray(window / np.sqrt(np.sum(window**2)), jnp.float32)
+    window = jnp.asarray(window / np.sqrt(np.sum(window**2)), jnp.float32)[None, None]
     spectrum = jnp.fft.rfft(framed * window)
     return jnp.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-10)
 
@@ -216,11 +192,12 @@ def _pitch_loss(logits_BTC, pitch_BT, config):
 def loss_of(params: Mapping, batch: Mapping, config: VocoderTrainConfig):
     """Spectral energy distance plus pitch cross-entropy, and the parts of it to log."""
     sizes, hop = config.model, config.model.mel.hop
-    lead = sizes.mel.window // hop - 1
+    lead = lead_frames(sizes)
     wave_BW = batch["wave_BW"]
-    mel_BTZ = mel_spectrogram_BW(wave_BW, sizes.mel)
+    mel_BTZ = mel_spectrogram_BW(wave_BW, sizes.mel) + batch["noise_BTZ"] * sizes.mel.scale
+    mel_BTZ = jnp.maximum(mel_BTZ, sizes.mel.silence)
     logits = source.pitch_logits(
-        params["pitch"], mel_BTZ[:, lead - source.PITCH_CONTEXT + 1 :], sizes
+        params["pitch"], mel_BTZ[:, lead - sizes.pitch_context + 1 :], sizes
     )
     pitch_loss, pitch_right = _pitch_loss(logits, batch["pitch_BT"], sizes)
     predicted_BT = jax.lax.stop_gradient(source.pitch_increments(logits, sizes))
