@@ -5,8 +5,8 @@ In: a 16 kHz waveform. Out: one frame of 80 log-magnitude mel bands every 200 sa
 `[200 (t + 1) - 800, 200 (t + 1))`: nothing after its own hop, zeros before the start.
 
 A band's level is `log10` of its magnitude relative to `10 ** reference`, clamped to
-`+-half_range` and times `scale`, a power of two: so normalising is exact both ways, its mean over
-speech is near 0 and its standard deviation near 1.
+`+-half_range` (full-scale speech just reaches the top) and times `scale`, a power of two: so
+normalising is exact both ways. Over speech its mean is near 0 and its standard deviation near 1.
 """
 
 import dataclasses

@@ -247,6 +247,25 @@ def _optimiser(config: VocoderTrainConfig):
     )
 
 
+@functools.lru_cache(maxsize=2)
+def _compiled(config: VocoderTrainConfig):
+    """The optimiser and the compiled step `update(carry, batch, step) -> (carry, metrics)`."""
+    optimiser = _optimiser(config)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def update(carry, batch, step):
+        grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, parts), gradient = grad(carry["params"], batch, config)
+        change, state = optimiser.update(gradient, carry["optimiser"], carry["params"])
+        params = optax.apply_updates(carry["params"], change)
+        decay = jnp.minimum(config.average, (1.0 + step) / (10.0 + step))
+        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, carry["average"], params)
+        carry = {"params": params, "average": average, "optimiser": state}
+        return carry, {"loss": loss, **parts}
+
+    return optimiser, update
+
+
 def train(config: VocoderTrainConfig, workdir: str | pathlib.Path) -> dict:
     """Train, resuming from `workdir` if it holds a checkpoint.
 
@@ -259,7 +278,7 @@ def train(config: VocoderTrainConfig, workdir: str | pathlib.Path) -> dict:
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     corpus = build_corpus(config, workdir)
-    optimiser = _optimiser(config)
+    optimiser, update = _compiled(config)
     params = declare.init(jax.random.key(config.seed), synthesis.vocoder_specs(config.model))
     carry = {
         "params": params,
@@ -267,17 +286,6 @@ def train(config: VocoderTrainConfig, workdir: str | pathlib.Path) -> dict:
         "optimiser": optimiser.init(params),
     }
     carry, first = _restore(workdir / "checkpoint.npz", carry)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def update(carry, batch, step):
-        grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, parts), gradient = grad(carry["params"], batch, config)
-        change, state = optimiser.update(gradient, carry["optimiser"], carry["params"])
-        params = optax.apply_updates(carry["params"], change)
-        decay = jnp.minimum(config.average, (1.0 + step) / (10.0 + step))
-        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, carry["average"], params)
-        carry = {"params": params, "average": average, "optimiser": state}
-        return carry, {"loss": loss, **parts}
 
     began, logged, metrics = time.monotonic(), [], {}
     for step in range(first, config.steps):
