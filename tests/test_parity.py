@@ -135,8 +135,7 @@ def forward(
         arrays["pixels"] = case.arrays["pixels"]
         placeholders["patch_embeddings"] = np.nonzero(tokens == case.released.image_token)
     run = _compiled.__wrapped__(config, output) if fresh else _compiled(config, output)
-    with jax.numpy_rank_promotion("allow"):
-        out = run(case.params if params is None else params, arrays, placeholders=placeholders)
+    out = run(case.params if params is None else params, arrays, placeholders=placeholders)
     return {name: np.asarray(values) for name, values in out.items()}
 
 
@@ -161,13 +160,7 @@ def _record(case: str, values: dict) -> None:
     assert max(known[case].values()) <= TOLERANCE
 
 
-WRONG_EPSILON = pytest.mark.xfail(reason="the audio stem takes the decoder's norm epsilon")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=WRONG_EPSILON if n == "inkling_mixed" else ()) for n in CASES],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_logits_and_stems_equal_the_reference(golden, name):
     case = golden(name)
     found = errors(case, forward(case))
@@ -204,8 +197,7 @@ def test_piecewise_through_the_cache_equals_the_reference(golden, name, piece):
         x = np.pad(states[:, start:stop], (*pad, (0, 0)))
         there = np.pad(valid[:, start:stop], pad)
         position = np.broadcast_to(np.arange(start, start + piece, dtype=np.int32), (B, piece))
-        with jax.numpy_rank_promotion("allow"):
-            scores, cache = call(x, position, there, cache)
+        scores, cache = call(x, position, there, cache)
         found[:, start:stop] = np.asarray(scores)[:, : stop - start]
     assert errors(case, {"logits": found})["logits"] <= TOLERANCE
 

@@ -33,7 +33,12 @@ def rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
     """Root-mean-square norm over the last axis, in float32 (Zhang and Sennrich 2019)."""
     x32 = x.astype(jnp.float32)
     scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
-    return ((x32 * scale) * weight.astype(jnp.float32)).astype(x.dtype)
+    return ((x32 * scale) * spread(weight.astype(jnp.float32), x.ndim)).astype(x.dtype)
+
+
+def spread(vector: Array, rank: int) -> Array:
+    """Leading axes of size 1 until `vector` has `rank` axes: broadcasting that says so."""
+    return jnp.expand_dims(vector, tuple(range(rank - vector.ndim)))
 
 
 def attend(
@@ -69,7 +74,8 @@ def attend(
     """
     B, T, N, H = query_BTNH.shape
     S, K = key_BSKH.shape[1:3]
-    if consecutive and heads.window is not None and T >= 2 * heads.window:
+    blocks = heads.window is not None and T >= 2 * heads.window and length_scale_BT is None
+    if consecutive and blocks:
         return _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale)
     query = query_BTNH.astype(jnp.float32)
     if length_scale_BT is not None:
@@ -164,7 +170,7 @@ def rotate(x_BTNH: Array, position_BT: Int[Array, "B T"], base: float) -> Array:
     """Rotary position embedding, half-split pairing (Su et al. 2021, as in Llama)."""
     half = x_BTNH.shape[-1] // 2
     frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = position_BT.astype(jnp.float32)[..., None, None] * frequency
+    angle = position_BT.astype(jnp.float32)[..., None, None] * frequency[None, None, None]
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
     x32 = x_BTNH.astype(jnp.float32)
     low, high = x32[..., :half], x32[..., half:]
@@ -204,7 +210,7 @@ def short_convolution(
     else:
         past = jnp.concatenate([state_BJC.astype(jnp.float32), x32], axis=1)
     weight = weight_CJ.astype(jnp.float32)
-    out = x32 + sum(past[:, j : j + T] * weight[:, j] for j in range(taps))
+    out = x32 + sum(past[:, j : j + T] * weight[None, None, :, j] for j in range(taps))
     if state_BJC is None:
         return out.astype(x_BTC.dtype), None
     rows = added_B[:, None] + jnp.arange(taps - 1)[None]

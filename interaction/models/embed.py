@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from interaction.models import transformer
-from interaction.models.attention import rms_norm
+from interaction.models.attention import rms_norm, spread
 from interaction.models.config import InteractionConfig
 from interaction.shapes import Array, Float, Int
 from interaction.streams.image import normalise_patches
@@ -69,7 +69,7 @@ def time_features(micro_turn: Int[Array, "..."], scales: int) -> Float[Array, ".
 
     The phase is taken by integer remainder, so an hour-old session is as exact as a fresh one.
     """
-    period = 2 ** jnp.arange(1, scales + 1)
+    period = spread(2 ** jnp.arange(1, scales + 1), micro_turn.ndim + 1)
     phase = (micro_turn[..., None] % period).astype(jnp.float32) / period.astype(jnp.float32)
     angle = 2 * jnp.pi * phase
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

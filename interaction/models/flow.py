@@ -23,7 +23,7 @@ def _layer_norm(x: Array) -> Array:
 def _time_embedding(params: dict, t: Array, config: FlowConfig) -> Array:
     half = config.time_features // 2
     frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / half)
-    angle = 1000.0 * t.astype(jnp.float32)[..., None] * frequency
+    angle = 1000.0 * t.astype(jnp.float32)[..., None] * frequency[None]
     features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
     return jax.nn.silu(features @ params["time_in"]) @ params["time_out"]
 
@@ -44,7 +44,7 @@ def velocity(
 
     def block(h, p):
         shift, scale, gate = jnp.split(
-            guide @ p["modulation"] + p["modulation_bias"], 3, axis=-1
+            guide @ p["modulation"] + p["modulation_bias"][None], 3, axis=-1
         )
         inner = _layer_norm(h) * (1 + scale) + shift
         return h + gate * (jax.nn.silu(inner @ p["up"]) @ p["down"]), None

@@ -24,7 +24,7 @@ def route(
     """
     logits = x_BTD.astype(jnp.float32) @ params["router"].astype(jnp.float32)
     routed, shared = logits[..., : config.experts], logits[..., config.experts :]
-    choice = jax.nn.sigmoid(routed) + params["bias"].astype(jnp.float32)
+    choice = jax.nn.sigmoid(routed) + params["bias"].astype(jnp.float32)[None, None]
     _, chosen_BTA = jax.lax.top_k(choice, config.experts_per_slot)
     chosen_logits = jnp.take_along_axis(routed, chosen_BTA, axis=-1)
     joint = jnp.concatenate([chosen_logits, shared], axis=-1)
@@ -71,6 +71,6 @@ def mixture(
             x_BTD,
             shared_weights,
         )
-    picked = (weights_BTE > 0) & valid_BT[..., None]
+    picked = (weights_BTE != 0) & valid_BT[..., None]  # a learned scale may be negative
     total = jnp.maximum(jnp.sum(valid_BT) * config.experts_per_slot, 1)
     return out, jnp.sum(picked, axis=(0, 1)) / total
