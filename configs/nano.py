@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = dict(learning_rate=1.5e-3, warmup=200)
     config.loss = dict(flow_draws=4, own_speech_noise=0.3)
     config.batch = 8
-    config.steps = 20 if arg == "smoke" else 4000
+    config.steps = 20 if arg == "smoke" else 1700
     config.seed = 0
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     config.log_every = 5 if arg == "smoke" else 20

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
 from absl import flags, logging
+from jax.sharding import PartitionSpec
 
-from interaction import configuration
+from interaction import configuration, sharding
 from interaction.data.config import DataConfig
 from interaction.data.pipeline import batches as make_batches
 from interaction.models.checkpoint import load_model, save_model
@@ -45,6 +46,7 @@ class TrainConfig:
         steps: steps in all.
         batch: conversations per step, B.
         workers: processes that prepare data.
+        devices: devices that share each batch; on CPU each is a thread of this process.
         seed: of parameters and noise (the data have their own).
         vocoder: file of a trained vocoder, which is taken over as it is; empty: a fresh one.
         start: native checkpoint to start from; empty: fresh parameters.
@@ -60,12 +62,17 @@ class TrainConfig:
     steps: int = 1000
     batch: int = 16
     workers: int = 1
+    devices: int = 1
     seed: int = 0
     vocoder: str = ""
     start: str = ""
     log_every: int = 20
     checkpoint_minutes: float = 5.0
     validate_every: int = 0
+
+    def __post_init__(self):
+        if self.devices < 1 or self.batch % self.devices:
+            raise ValueError(f"devices={self.devices} does not divide batch={self.batch}")
 
 
 @pytree
@@ -107,6 +114,9 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     logging.set_verbosity(logging.INFO)
 
     # ------------------------------------------------------------------ state and data
+    if config.devices > 1:
+        jax.config.update("jax_num_cpu_devices", config.devices)
+    mesh = sharding.data_mesh(config.devices)
     params = _start(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
@@ -120,8 +130,8 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     manager = ocp.CheckpointManager(
         workdir / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)
     )
-    state = _resume(manager, state, batches)
-    step_function = make_train_step(config, rule)
+    state = jax.device_put(_resume(manager, state, batches), sharding.replicated(mesh))
+    step_function = make_train_step(config, rule, mesh)
 
     # ------------------------------------------------------------------ steps
     recorder = _Recorder(workdir / "metrics.jsonl", config)
@@ -129,7 +139,7 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     best = -math.inf
     for step in range(int(state.step), config.steps):
         waiting = time.monotonic()
-        batch = next(batches)
+        batch = jax.device_put(next(batches), sharding.by_batch(mesh))
         recorder.waited += time.monotonic() - waiting
         state, metrics = step_function(state, batch)
         recorder.add(step + 1, metrics)
@@ -148,16 +158,35 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     return _export(config, state, vocoder_params, workdir / "final")
 
 
-def make_train_step(config: TrainConfig, rule) -> Callable:
-    """The jitted ``(state, batch) -> (state, metrics)``; the state is donated."""
+def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
+    """The jitted ``(state, batch) -> (state, metrics)``; the state is donated.
+
+    Every device takes the gradient of its share of the batch; the mean of these is applied.
+    """
+
+    def gradients(params, batch, key):
+        mine = key
+        if config.devices > 1:
+            mine = jax.random.fold_in(key, jax.lax.axis_index(sharding.DATA))
+
+        def loss(params):
+            return losses.total(params, batch, mine, config.model, config.loss)
+
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return jax.lax.pmean((gradient, metrics), sharding.DATA)
+
+    everywhere, split = PartitionSpec(), PartitionSpec(sharding.DATA)
+    shared = jax.shard_map(
+        gradients,
+        mesh=mesh,
+        in_specs=(everywhere, split, everywhere),
+        out_specs=(everywhere, everywhere),
+        check_vma=False,
+    )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-
-        def loss(params):
-            return losses.total(params, batch, key, config.model, config.loss)
-
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        gradient, metrics = shared(state.params, batch, key)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         updates, moments = rule.update(gradient, state.moments, state.params)
         params = optax.apply_updates(state.params, updates)
