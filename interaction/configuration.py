@@ -11,12 +11,10 @@ import enum
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
+def build[T](cls: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
     """An instance of dataclass `cls` from `values`.
 
     Args:

@@ -74,7 +74,7 @@ def attend(
     """
     B, T, N, H = query_BTNH.shape
     S, K = key_BSKH.shape[1:3]
-    blocks = heads.window is not None and T >= 2 * heads.window and length_scale_BT is None
+    blocks = heads.window is not None and 2 * heads.window <= T and length_scale_BT is None
     if consecutive and blocks:
         return _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale)
     query = query_BTNH.astype(jnp.float32)

@@ -30,7 +30,8 @@ def save_model(
         dtype: what floating-point parameters are stored as; None: as they are.
     """
     folder = pathlib.Path(folder)
-    tree = jax.tree.map(lambda leaf: np.asarray(leaf if dtype is None else leaf.astype(dtype)), params)
+    stored = params if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    tree = jax.tree.map(np.asarray, stored)
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     native.save_params(fresh, tree, config={"model": configuration.to_dict(config)})
@@ -39,9 +40,7 @@ def save_model(
     return folder
 
 
-def load_model(
-    folder: str | pathlib.Path, *, dtype=jnp.float32
-) -> tuple[dict, InteractionConfig]:
+def load_model(folder: str | pathlib.Path, *, dtype=jnp.float32) -> tuple[dict, InteractionConfig]:
     """Read a checkpoint.
 
     Args:

@@ -259,7 +259,9 @@ class InteractionConfig:
         if frames % self.speech_slots:
             raise ValueError(f"speech_slots={self.speech_slots} does not divide {frames} frames")
         if self.mel.hop != self.grid.mel_hop:
-            raise ValueError(f"mel.hop={self.mel.hop} differs from grid.mel_hop={self.grid.mel_hop}")
+            raise ValueError(
+                f"mel.hop={self.mel.hop} differs from grid.mel_hop={self.grid.mel_hop}"
+            )
         needed = self.ordinary_tokens + 14
         if self.transformer.logits_size < needed:
             raise ValueError(

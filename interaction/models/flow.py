@@ -37,9 +37,7 @@ def velocity(
 ) -> Float[Array, "n R Z"]:
     """Velocity at (x_t, t) given the transformer's state."""
     chunk = x_t.reshape(x_t.shape[0], -1)
-    guide = jax.nn.silu(
-        _time_embedding(params, t, config.flow) + condition @ params["condition"]
-    )
+    guide = jax.nn.silu(_time_embedding(params, t, config.flow) + condition @ params["condition"])
     h = chunk @ params["input"]
 
     def block(h, p):

@@ -262,9 +262,7 @@ def _scan_segment(params: dict, segment: Segment, before: dict, x, cache, call: 
             x, cache, load = _layer(p, x, cache, kinds, index, call)
             if load is not None:
                 loads.append(load)
-        return (x, cache), (
-            jnp.stack(loads) if loads else jnp.zeros((0, call.config.experts))
-        )
+        return (x, cache), (jnp.stack(loads) if loads else jnp.zeros((0, call.config.experts)))
 
     unroll = min(call.config.unroll, segment.repeats)
     (x, cache), loads = jax.lax.scan(
@@ -361,7 +359,5 @@ def forward_tokens(
     B, T = x.shape[:2]
     valid = jnp.ones((B, T), bool) if valid_BT is None else valid_BT
     position = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32)[None], (B, T))
-    hidden, _, _ = run(
-        params, x, config, position_BT=position, valid_BT=valid, consecutive=True
-    )
+    hidden, _, _ = run(params, x, config, position_BT=position, valid_BT=valid, consecutive=True)
     return logits(params, hidden, config)

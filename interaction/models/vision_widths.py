@@ -5,6 +5,7 @@ In: tubelet size, number of stages. Out: for every stage its folds and widths. T
 each the nearest scale among the prime-factor folds of space, then of time.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -31,13 +32,11 @@ def reference_stages(
     sizes = np.log([t * s * s for t, s, _ in scales])
     total = math.log(patch * patch * frames * channels)
     cost = np.abs(np.linspace(0, total, stages + 1, dtype=np.float32)[:, None] - sizes[None])
-    if stages >= len(scales):
-        chosen = cost.argmin(axis=1)
-    else:
-        chosen = linear_sum_assignment(cost)[1]
+    assigned = cost.argmin(axis=1) if stages >= len(scales) else linear_sum_assignment(cost)[1]
+    chosen = [int(index) for index in assigned]
     chosen[0], chosen[-1] = 0, len(scales) - 1
     plan = []
-    for index, (start, stop) in enumerate(zip(chosen[:-1], chosen[1:], strict=True)):
+    for index, (start, stop) in enumerate(itertools.pairwise(chosen)):
         (t0, s0, c0), (t1, s1, c1) = scales[start], scales[stop]
         inputs = c0 * (t1 // t0) * (s1 // s0) ** 2
         plan.append((t1 // t0, s1 // s0, inputs, width if index == stages - 1 else c1))

@@ -1,8 +1,9 @@
 """The demo: recordings through a checkpoint, 200 ms at a time, before one's eyes.
 
 In: a sound file, a video file, or neither (then the shipped ones: human digits and a sentence, a
-person who jumps and walks, a figure that kicks), and a checkpoint. Out: the timeline in the terminal while it runs, and
-a folder with the answer and the conversation as sound, a picture and a page.
+person who jumps and walks, a figure that kicks), and a checkpoint. Out: the timeline in the
+terminal while it runs, and a folder with the answer and the conversation as sound, a picture and a
+page.
 """
 
 import pathlib

@@ -110,13 +110,13 @@ class Lanes:
     def step(self, inputs: Sequence[LaneInput | None]) -> list[LaneOutput | None]:
         """One micro-turn of every lane that has an input; None: the lane stands still."""
         bucket = self._bucket(inputs)
-        woven = weave_inputs(
-            inputs, self.config.weave, slots=bucket.slots, patches=bucket.patches
-        )
+        woven = weave_inputs(inputs, self.config.weave, slots=bucket.slots, patches=bucket.patches)
         self.state, outputs = self._step(self.params, self.state, woven)
         tokens, mel, waveform = jax.device_get((outputs.tokens, outputs.mel, outputs.waveform))
         return [
-            None if item is None else self._read(lane, item, tokens[lane], mel[lane], waveform[lane])
+            None
+            if item is None
+            else self._read(lane, item, tokens[lane], mel[lane], waveform[lane])
             for lane, item in enumerate(inputs)
         ]
 

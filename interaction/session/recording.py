@@ -68,8 +68,9 @@ class Recording:
         count = self.micro_turns(config)
         chunks, dropped = self._chunks(config, count)
         frames = self._frames(config, count)
-        queue, texts = TextInQueue(tokenizer, config.weave), sorted(
-            self.text, key=lambda event: event.seconds
+        queue, texts = (
+            TextInQueue(tokenizer, config.weave),
+            sorted(self.text, key=lambda event: event.seconds),
         )
         result, typed = [], 0
         for now in range(count):

@@ -74,8 +74,7 @@ def microturn_step(
         lateness=inputs.lateness,
         position=jnp.zeros_like(inputs.stream),
         micro_turn=jnp.broadcast_to(state.micro_turn[:, None], inputs.stream.shape),
-        first=(jnp.arange(inputs.stream.shape[1])[None] == 0)
-        & (inputs.stream != int(Stream.PAD)),
+        first=(jnp.arange(inputs.stream.shape[1])[None] == 0) & (inputs.stream != int(Stream.PAD)),
     )
     payloads = Payloads(
         audio=bins,

@@ -226,7 +226,9 @@ def _resume(manager: ocp.CheckpointManager, state: TrainState, batches) -> Train
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
     restored = manager.restore(
         latest,
-        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()),
+        args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+        ),
     )
     batches.set_state(restored["data"])
     logging.info("resumed at step %d", latest)

@@ -62,9 +62,7 @@ def noisy_feedback(batch: Batch, key: jax.Array, greatest: float) -> Batch:
     return dataclasses.replace(batch, payloads=payloads)
 
 
-def text_loss(
-    logits: jax.Array, batch: Batch, config: InteractionConfig
-) -> tuple[jax.Array, dict]:
+def text_loss(logits: jax.Array, batch: Batch, config: InteractionConfig) -> tuple[jax.Array, dict]:
     """Mean cross-entropy over output tokens, and how often the best token is the right one.
 
     ``decision_accuracy`` looks only at the first token of micro-turns in which the model should
@@ -96,9 +94,7 @@ def flow_loss(
 ) -> jax.Array:
     """Mean squared error of the velocity over all chunks, `draws` (noise, time) pairs each."""
     targets = batch.targets
-    condition = jnp.take_along_axis(
-        hidden, jnp.maximum(targets.chunk_slot, 0)[..., None], axis=1
-    )
+    condition = jnp.take_along_axis(hidden, jnp.maximum(targets.chunk_slot, 0)[..., None], axis=1)
     rows = targets.chunk.shape[0] * targets.chunk.shape[1]
     mel = targets.chunk.reshape(rows, *targets.chunk.shape[2:])
     mel = jnp.tile(mel, (draws, 1, 1))
