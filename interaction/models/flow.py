@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from interaction.models.config import FlowConfig, InteractionConfig
 from interaction.shapes import Array, Float
 
+LEAST_TIME_LEFT = 0.05
+
 
 def _layer_norm(x: Array) -> Array:
     x32 = x.astype(jnp.float32)
@@ -35,7 +37,24 @@ def velocity(
     condition: Float[Array, "n D"],
     config: InteractionConfig,
 ) -> Float[Array, "n R Z"]:
-    """Velocity at (x_t, t) given the transformer's state."""
+    """Velocity at (x_t, t) given the transformer's state: ``(x_1 - x_t) / (1 - t)``.
+
+    The network predicts x_1. A chunk has R Z = 1,280 numbers, several times the inner width: a
+    network that put out the velocity itself would have to carry all of x_0 through that width
+    and could not; what it knows of x_1 fits.
+    """
+    left = jnp.maximum(1.0 - t, LEAST_TIME_LEFT)[:, None, None]
+    return (predict(params, x_t, t, condition, config) - x_t) / left
+
+
+def predict(
+    params: dict,
+    x_t: Float[Array, "n R Z"],
+    t: Float[Array, "n"],
+    condition: Float[Array, "n D"],
+    config: InteractionConfig,
+) -> Float[Array, "n R Z"]:
+    """Expected mel x_1 given the point x_t at time t and the transformer's state."""
     chunk = x_t.reshape(x_t.shape[0], -1)
     guide = jax.nn.silu(_time_embedding(params, t, config.flow) + condition @ params["condition"])
     h = chunk @ params["input"]

@@ -87,13 +87,29 @@ class Lanes:
         seed: int = 0,
         tokenizer: Tokenizer | None = None,
     ):
+        # Unrolled layers train faster but triple the time that compiling the step takes.
+        stack = dataclasses.replace(config.transformer, unroll=1)
+        config = dataclasses.replace(config, transformer=stack)
         self.params, self.config = params, config
         self.tokenizer = tokenizer or read_tokenizer()
         self.lanes = lanes
         self._step = compile_step(config)
         self._buckets = buckets(config)
-        self.state: SessionState = init_state(config, lanes, seed=seed)
+        self.state = init_state(config, lanes, seed=seed)
         self._readers = [ChannelReader(self.tokenizer) for _ in range(lanes)]
+
+    @property
+    def state(self) -> SessionState:
+        """The device state of every lane, to copy (`step` gives its arrays away) or to replace.
+
+        What a lane's text channels hold back is not in it: that is the reader's.
+        """
+        return self._state
+
+    @state.setter
+    def state(self, state: SessionState) -> None:
+        self._state = state
+        self._next = np.array(state.micro_turn)
 
     def warm_up(self) -> None:
         """Compile every bucket on a state that is thrown away."""
@@ -108,10 +124,22 @@ class Lanes:
             jax.block_until_ready(self._step(self.params, scratch, inputs))
 
     def step(self, inputs: Sequence[LaneInput | None]) -> list[LaneOutput | None]:
-        """One micro-turn of every lane that has an input; None: the lane stands still."""
+        """One micro-turn of every lane that has an input; None: the lane stands still.
+
+        Raises:
+            ValueError: an input that does not fit, or is not of its lane's next micro-turn. No
+                lane has moved then.
+        """
+        for lane, item in enumerate(inputs):
+            if item is not None and item.micro_turn != self._next[lane]:
+                raise ValueError(
+                    f"lane {lane} is at micro_turn={self._next[lane]}, its input is of "
+                    f"micro_turn={item.micro_turn}"
+                )
         bucket = self._bucket(inputs)
         woven = weave_inputs(inputs, self.config.weave, slots=bucket.slots, patches=bucket.patches)
-        self.state, outputs = self._step(self.params, self.state, woven)
+        self._state, outputs = self._step(self.params, self._state, woven)
+        self._next += woven.active
         tokens, mel, waveform = jax.device_get((outputs.tokens, outputs.mel, outputs.waveform))
         return [
             None
@@ -188,8 +216,11 @@ class Playback:
         if step_seconds > MICRO_TURN_SECONDS:
             ready = np.ceil(ready / MICRO_TURN_SECONDS) * MICRO_TURN_SECONDS
         # The chunk after the last spoken one carries the vocoder's delayed tail: it joins too.
-        start = max(ready, self.ends) if self.speaking else ready + self.margin
-        self.ends, self.speaking = start + MICRO_TURN_SECONDS, speaks
+        # No chunk starts before one with sound has ended, the tail included.
+        start = max(ready if self.speaking else ready + self.margin, self.ends)
+        if speaks or self.speaking:
+            self.ends = start + MICRO_TURN_SECONDS
+        self.speaking = speaks
         return float(start)
 
 

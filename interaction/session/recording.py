@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from interaction.microturn import micro_turn_of
 from interaction.models.config import InteractionConfig
 from interaction.streams.events import TextEvent, TextInQueue, VideoFrames
 from interaction.streams.image import frame_at, tubelets
@@ -53,6 +54,11 @@ class Recording:
     lost: frozenset[int] = frozenset()
     seconds: float | None = None
 
+    def __post_init__(self):
+        early = {time: late for time, late in self.late.items() if late < 0}
+        if early:
+            raise ValueError(f"late={early}: a chunk cannot come before its own micro-turn")
+
     def micro_turns(self, config: InteractionConfig) -> int:
         """Micro-turns until every stream has ended."""
         samples = config.grid.samples
@@ -75,7 +81,7 @@ class Recording:
         result, typed = [], 0
         for now in range(count):
             shown = []
-            while typed < len(texts) and texts[typed].seconds < 0.2 * (now + 1):
+            while typed < len(texts) and micro_turn_of(texts[typed].seconds) <= now:
                 queue.put(texts[typed].source, texts[typed].text)
                 shown.append(texts[typed].text)
                 typed += 1
@@ -93,7 +99,10 @@ class Recording:
         return result
 
     def _chunks(self, config, count):
-        """Arrival micro-turn -> chunks in order of their own time, and numbers dropped."""
+        """Arrival micro-turn -> chunks in order of their own time, and numbers dropped.
+
+        Of more chunks than one micro-turn may take the newest are kept.
+        """
         chunks: dict[int, list[tuple[int, np.ndarray]]] = {}
         dropped: dict[int, int] = {}
         if self.audio is None:
@@ -105,12 +114,14 @@ class Recording:
             if time in self.lost:
                 continue
             late = self.late.get(time, 0)
-            arrives = chunks.setdefault(time + late, [])
-            if late > config.max_lateness or len(arrives) >= config.max_audio_chunks:
+            if late > config.max_lateness:
                 dropped[time + late] = dropped.get(time + late, 0) + 1
                 continue
+            arrives = chunks.setdefault(time + late, [])
             arrives.append((time, padded[time * size : (time + 1) * size]))
-            arrives.sort(key=lambda chunk: chunk[0])
+            if len(arrives) > config.max_audio_chunks:
+                del arrives[0]
+                dropped[time + late] = dropped.get(time + late, 0) + 1
         return chunks, dropped
 
     def _frames(self, config, count) -> dict[int, np.ndarray]:
