@@ -378,7 +378,9 @@ def test_levels_and_tilts_keep_the_end():
     clip = tiny_bank().clips[3]
     for seed in range(5):
         heard = sounds.varied(np.random.default_rng(seed), clip)
-        assert len(heard.samples) / heard.end == pytest.approx(len(clip.samples) / clip.end, rel=0.01)
+        assert len(heard.samples) / heard.end == pytest.approx(
+            len(clip.samples) / clip.end, rel=0.01
+        )
         assert np.max(np.abs(heard.samples)) <= 1.0
 
 
@@ -485,4 +487,6 @@ def test_piper_repeats_the_recordings():
     other = voices.piper(["seven.", "two."], style, seed=6)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert any(
+        a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(one, other, strict=True)
+    )
