@@ -61,6 +61,6 @@ def quick_validation(
         "digits": float(np.mean([r.right for r in scored])),
         "counts": float(np.mean([r.exact for r in counted])),
         "silent": 1.0 - false_answers.answered_share(quiet).value,
-        "noise": false_answers.per_minute(noise, respond(params, config, noise, lanes=1)).value,
+        "noise": false_answers.per_minute(noise, respond(params, config, noise, lanes=lanes)).value,
     }
     return figures | {"score": float(np.mean([figures[k] for k in ("digits", "counts", "silent")]))}
