@@ -153,14 +153,17 @@ def init_vocoder_state(config: VocoderConfig, batch: int) -> dict:
     """
     hop = config.mel.hop
     return {
+        # Typed strongly: a weak type would make the second step of a session compile again.
         "mel_BTZ": jnp.full(
-            (batch, config.pitch_context - 1, config.mel.bands), config.mel.silence
+            (batch, config.pitch_context - 1, config.mel.bands), config.mel.silence, jnp.float32
         ),
         "convolution_LBKD": jnp.zeros((config.layers, batch, config.kernel - 1, config.width)),
         "source_BW": jnp.zeros((batch, hop)),
         "tail_BW": jnp.zeros((batch, hop)),
         "phase_B": jnp.zeros((batch,)),
-        "increment_B": jnp.full((batch,), on_increment_grid(120.0 / config.mel.sample_rate)),
+        "increment_B": jnp.full(
+            (batch,), on_increment_grid(120.0 / config.mel.sample_rate), jnp.float32
+        ),
         "frame_B": jnp.zeros((batch,), jnp.int32),
     }
 
@@ -282,11 +285,27 @@ def prior_magnitude(mel_BTZ, config: VocoderConfig) -> Float[Array, "B T bins"]:
 # --- synthesis ---------------------------------------------------------------------------------
 
 
+def _transforms(n_fft: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windowed real transform and its windowed inverse as float32 matrices (real parts first).
+
+    Matrices, not a transform of the backend: 400 points cost nothing, every platform has them,
+    and the CPU backend's transform hands work to a thread pool inside the live step.
+    """
+    window = np.sqrt(periodic_hann(n_fft))
+    bins = n_fft // 2 + 1
+    angle = 2 * np.pi * np.outer(np.arange(n_fft), np.arange(bins)) / n_fft
+    analysis = np.concatenate([np.cos(angle), -np.sin(angle)], axis=1) * window[:, None]
+    weight = np.full(bins, 2.0 / n_fft)
+    weight[[0, -1]] = 1.0 / n_fft
+    inverse = np.concatenate([np.cos(angle) * weight, -np.sin(angle) * weight], axis=1).T
+    return analysis.astype(np.float32), (inverse * window).astype(np.float32)
+
+
 def synthesise(state, filters, increment_BT, config: VocoderConfig, seed=0):
     """Source times filter, inverse transform, overlap-add: `[B, hop * T]` and the carried state."""
     hop = config.mel.hop
     batch, frames = increment_BT.shape
-    window = jnp.asarray(np.sqrt(periodic_hann(config.n_fft)), jnp.float32)[None, None]
+    analysis, synthesis = _transforms(config.n_fft)
     source_BTW, phase_B = harmonic_source(
         state["phase_B"], state["increment_B"], increment_BT, config
     )
@@ -296,12 +315,16 @@ def synthesise(state, filters, increment_BT, config: VocoderConfig, seed=0):
 
     def spectrum(hops_BTW):
         framed = jnp.concatenate([hops_BTW[:, :-1], hops_BTW[:, 1:]], axis=-1)
-        return jnp.fft.rfft(framed * window)
+        product = jnp.einsum("btw,wf->btf", framed, analysis, precision="highest")
+        return jnp.split(product, 2, axis=-1)
 
     harmonic_gain, harmonic_phase, noise_gain = filters
-    rotation = jax.lax.complex(jnp.cos(harmonic_phase), jnp.sin(harmonic_phase))
-    total = spectrum(source_BTW) * harmonic_gain * rotation + spectrum(noise_BTW) * noise_gain
-    out_BTW = jnp.fft.irfft(total, config.n_fft) * window
+    cosine, sine = harmonic_gain * jnp.cos(harmonic_phase), harmonic_gain * jnp.sin(harmonic_phase)
+    (real, imaginary), (noise_real, noise_imaginary) = spectrum(source_BTW), spectrum(noise_BTW)
+    total_real = real * cosine - imaginary * sine + noise_real * noise_gain
+    total_imaginary = real * sine + imaginary * cosine + noise_imaginary * noise_gain
+    total = jnp.concatenate([total_real, total_imaginary], axis=-1)
+    out_BTW = jnp.einsum("btf,fw->btw", total, synthesis, precision="highest")
     tails = jnp.concatenate([state["tail_BW"][:, None], out_BTW[..., hop:]], axis=1)
     wave_BW = (out_BTW[..., :hop] + tails[:, :-1]).reshape(batch, frames * hop)
     return wave_BW, {

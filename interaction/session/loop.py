@@ -5,6 +5,7 @@ session its `SessionRecord`. `Lanes` owns the device state and picks the input b
 runs one recorded session in real time or as fast as it goes, and says when each sound plays.
 """
 
+import concurrent.futures
 import dataclasses
 import enum
 import time
@@ -112,8 +113,9 @@ class Lanes:
         self._next = np.array(state.micro_turn)
 
     def warm_up(self) -> None:
-        """Compile every bucket on a state that is thrown away."""
-        for bucket in self._buckets:
+        """Compile every bucket on a state that is thrown away, side by side in threads."""
+
+        def compile_bucket(bucket: Bucket) -> None:
             inputs = weave_inputs(
                 [None] * self.lanes,
                 self.config.weave,
@@ -122,6 +124,9 @@ class Lanes:
             )
             scratch = init_state(self.config, self.lanes)
             jax.block_until_ready(self._step(self.params, scratch, inputs))
+
+        with concurrent.futures.ThreadPoolExecutor(len(self._buckets)) as pool:
+            list(pool.map(compile_bucket, self._buckets))
 
     def step(self, inputs: Sequence[LaneInput | None]) -> list[LaneOutput | None]:
         """One micro-turn of every lane that has an input; None: the lane stands still.
