@@ -154,7 +154,7 @@ def compare(clips, params, config, run, whisper, keep: pathlib.Path | None) -> d
 
             soundfile.write(keep / f"{pathlib.Path(name).stem}_vocoded.wav", vocoded, RATE)
     count = np.array([[r["words"], r["original_errors"], r["vocoded_errors"]] for r in rows])
-    total = count.sum(axis=0)
+    total = count.sum(axis=0).tolist()
     draws = np.random.default_rng(0).integers(0, len(rows), (10_000, len(rows)))
     sums = count[draws].sum(axis=1)
     difference = 100.0 * (sums[:, 2] - sums[:, 1]) / sums[:, 0]
