@@ -24,15 +24,25 @@ def build[T](cls: type[T], values: Mapping[str, Any], *, where: str = "config") 
         where: name of this level in error messages.
 
     Raises:
-        ValueError: an unknown key, or a value that does not fit its field.
+        ValueError: an unknown or a missing key, or a value that does not fit its field; names the
+            field.
     """
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
             raise ValueError(f"{where} has no field {key!r}{hint}")
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
     made = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
     return cls(**made)
 
@@ -51,15 +61,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} must be a mapping, not {value!r}")
         return build(hint, dict(value.items()), where=where)  # type: ignore[arg-type]
     if origin is tuple:
+        if not isinstance(value, tuple | list):
+            raise ValueError(f"{where} must be a list, not {value!r}")
         inner = arguments[0]
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_convert(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
+        if len(value) != len(arguments):
+            raise ValueError(f"{where} must hold {len(arguments)} values, not {value!r}")
         return tuple(
             _convert(a, v, f"{where}[{i}]")
             for i, (a, v) in enumerate(zip(arguments, value, strict=True))
         )
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return value if isinstance(value, hint) else hint(value)
+        if isinstance(value, hint):
+            return value
+        known = [member.value for member in hint]
+        if value not in known:
+            raise ValueError(f"{where}={value!r} is not one of {known}")
+        return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and hint in (int, float, str, bool) and type(value) is not hint:

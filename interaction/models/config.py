@@ -224,6 +224,15 @@ class FlowConfig:
     steps: int = 8
     temperature: float = 1.0
 
+    def __post_init__(self):
+        for name in ("width", "blocks", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.time_features < 2 or self.time_features % 2:
+            raise ValueError(f"time_features={self.time_features} must be even, at least 2")
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature} must not be negative")
+
 
 @dataclasses.dataclass(frozen=True)
 class InteractionConfig:
@@ -261,6 +270,11 @@ class InteractionConfig:
         if self.mel.hop != self.grid.mel_hop:
             raise ValueError(
                 f"mel.hop={self.mel.hop} differs from grid.mel_hop={self.grid.mel_hop}"
+            )
+        if self.transformer.global_ and self.global_slots < self.max_input_slots:
+            raise ValueError(
+                f"global_slots={self.global_slots} does not hold the {self.max_input_slots} slots "
+                "that one micro-turn may bring"
             )
         needed = self.ordinary_tokens + 14
         if self.transformer.logits_size < needed:

@@ -143,12 +143,16 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
         recorder.waited += time.monotonic() - waiting
         state, metrics = step_function(state, batch)
         recorder.add(step + 1, metrics)
-        if config.validate_every and (step + 1) % config.validate_every == 0:
+        validates = config.validate_every and (step + 1) % config.validate_every == 0
+        saves = time.monotonic() - saved > 60 * config.checkpoint_minutes
+        if validates or saves:
+            recorder.flush()  # a state that is not finite is never kept
+        if validates:
             score = _validate(config, state, vocoder_params, recorder, step + 1)
             if score > best:
                 best = score
                 _export(config, state, vocoder_params, workdir / "best")
-        if time.monotonic() - saved > 60 * config.checkpoint_minutes:
+        if saves:
             _save(manager, step + 1, state, batches)
             _export(config, state, vocoder_params, workdir / "latest")
             saved = time.monotonic()
@@ -274,14 +278,24 @@ class _Recorder:
 
     def add(self, step: int, metrics: dict) -> None:
         """Take the metrics of `step`; report those of the step before."""
-        if self.pending is not None:
-            self._report(*self.pending)
+        self.flush()
         self.pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Report what is pending; waits for its step.
+
+        Raises:
+            FloatingPointError: the loss or the gradient's norm is not a number.
+        """
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            self._report(*pending)
 
     def _report(self, step: int, metrics: dict) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(f"the loss is {values['loss']} at step {step}")
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(values[name]):
+                raise FloatingPointError(f"{name} is {values[name]} at step {step}")
         self.steps += 1
         if step % self.config.log_every:
             return
@@ -302,6 +316,5 @@ class _Recorder:
 
     def close(self) -> None:
         """Report the last step and close the file."""
-        if self.pending is not None:
-            self._report(*self.pending)
+        self.flush()
         self.file.close()
