@@ -89,6 +89,8 @@ class DataConfig:
         answer_delay: seconds after a digit's end from which the answer may come.
         event_delay: seconds after a video event's end from which the count may come.
         human_share: share of digits spoken by people.
+        digit_speeds: spoken digits are played so much slower to faster, which also shifts pitch
+            and formants as another speaker's would be.
         noise_share: share of conversations with noise added.
         signal_to_noise: dB, lowest and highest.
         loss_share: share of conversations that lose or delay some chunks.
@@ -106,6 +108,7 @@ class DataConfig:
     answer_delay: float = 0.09
     event_delay: float = 0.1
     human_share: float = 0.6
+    digit_speeds: tuple[float, float] = (0.9, 1.12)
     noise_share: float = 0.6
     signal_to_noise: tuple[float, float] = (5.0, 30.0)
     loss_share: float = 0.02
@@ -138,9 +141,10 @@ class DataConfig:
         for name, kind in (("mixture", Mixture), ("folders", SourceFolders)):
             if name in values and not isinstance(values[name], kind):
                 values[name] = kind(**_known(kind, dict(values[name])))
-        if "signal_to_noise" in values:
-            low, high = values["signal_to_noise"]
-            values["signal_to_noise"] = (float(low), float(high))
+        for name in ("signal_to_noise", "digit_speeds"):
+            if name in values:
+                low, high = values[name]
+                values[name] = (float(low), float(high))
         return cls(**_known(cls, values))
 
 

@@ -109,7 +109,7 @@ class Conversations:
         clips = self.bank.select(self.split, Sound.DIGIT, origin)
         clips = clips or self.bank.select(self.split, Sound.DIGIT)
         clip = clips[random.integers(len(clips))]
-        return clip, sounds.varied(random, clip)
+        return clip, sounds.varied(random, clip, speeds=self.config.digit_speeds)
 
     def _negative(self, random) -> np.ndarray:
         """A sound that calls for no answer."""
@@ -187,7 +187,8 @@ class Conversations:
             clip = clips[random.integers(len(clips))]
             noise = sounds.excerpt(random, clip.samples, len(wave))
             noise = noise / (noise.std() + 1e-6)
-        speech = np.sqrt(np.mean(np.square(wave[np.abs(wave) > 1e-3]))) if wave.any() else 0.0
+        loud = np.abs(wave) > 0.05 * np.max(np.abs(wave))
+        speech = np.sqrt(np.mean(np.square(wave[loud]))) if loud.any() else 0.0
         if not speech > 0:
             level = 10 ** random.uniform(-3.5, -1.0)
         else:

@@ -43,8 +43,20 @@ def set_level(samples: np.ndarray, decibels: float) -> np.ndarray:
     return samples * np.float32(factor)
 
 
-def varied(random, clip: Clip, *, speeds=(0.9, 1.12), levels=(-36.0, -14.0)) -> Heard:
-    """A clip with its speed, spectral tilt, bandwidth and level varied."""
+def coloured_response(random, samples: np.ndarray, *, decibels: float = 4.0) -> np.ndarray:
+    """The samples through a smooth random frequency response, as of some microphone and room."""
+    spectrum = np.fft.rfft(samples)
+    octave = np.log2(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) + 60.0)
+    points = np.linspace(octave[0], octave[-1], 8)
+    gain = np.interp(octave, points, random.normal(0, decibels, len(points)))
+    return np.fft.irfft(spectrum * 10 ** (gain / 20), len(samples)).astype(np.float32)
+
+
+def varied(random, clip: Clip, *, speeds=(0.86, 1.18), levels=(-50.0, -12.0)) -> Heard:
+    """A clip with its speed, frequency response, bandwidth and level varied.
+
+    Levels span what microphones give, from a person far away to one close by.
+    """
     samples, end = to_float(clip.samples), clip.end
     if random.random() < 0.7:
         speed = random.uniform(*speeds)
@@ -53,6 +65,8 @@ def varied(random, clip: Clip, *, speeds=(0.9, 1.12), levels=(-36.0, -14.0)) -> 
     if random.random() < 0.5:
         tilt = np.float32(random.uniform(-0.5, 0.6))
         samples = samples + tilt * np.concatenate([samples[:1] * 0, samples[:-1]])
+    if random.random() < 0.5:
+        samples = coloured_response(random, samples)
     if random.random() < 0.35:
         samples = telephone(samples)
     return Heard(set_level(samples.astype(np.float32), random.uniform(*levels)), end)
