@@ -55,23 +55,24 @@ def reference_recordings(params, config) -> dict:
     return {"reference_recordings_through_vocoder": share(right, count, chance=1 / 11)}
 
 
-def spoken_digits(play, bank) -> dict:
+def spoken_digits(play, bank, *, clips: int | None) -> dict:
     """Unseen takes of the training speakers, and the speaker left out."""
-    clips = bank.select(Split.TEST, Sound.DIGIT, "human")
+    human = bank.select(Split.TEST, Sound.DIGIT, "human")
     groups = {
         "unseen takes": [
             c
-            for c in clips
+            for c in human
             if c.name.startswith("fsdd/")
             and c.group != HELD_OUT_SPEAKER
             and int(c.name.rsplit("_", 1)[1]) in HELD_OUT_TAKES
         ],
-        "unseen speaker": [c for c in clips if c.group == HELD_OUT_SPEAKER],
+        "unseen speaker": [c for c in human if c.group == HELD_OUT_SPEAKER],
         "unseen voices": bank.select(Split.TEST, Sound.DIGIT, "voice"),
     }
     found = {}
     for name, group in groups.items():
-        stimuli = digits.digit_stimuli(group, seed=SEED)
+        step = max(1, len(group) // clips) if clips else 1
+        stimuli = digits.digit_stimuli(group[::step], seed=SEED)
         results = [
             digits.score_digit(s, r, recognise) for s, r in zip(stimuli, play(stimuli), strict=True)
         ]
@@ -127,18 +128,18 @@ def counts(play, *, videos: int) -> dict:
     return found
 
 
-def silence(play, bank, data, *, minutes: int) -> dict:
+def silence(play, bank, data, *, minutes: int, at_most: int) -> dict:
     """Noise, speech without digits, and videos in which nothing happens."""
     noise = false_answers.noise_stimuli(bank, minutes=minutes, seed=SEED)
     found = {"noise": {"false_answers_per_minute": false_answers.per_minute(noise, play(noise))}}
     for sound in (Sound.WORD, Sound.SENTENCE):
         for origin in ("human", "voice"):
-            clips = false_answers.held_out_speech(bank, sound, origin, at_most=200, seed=SEED)
+            clips = false_answers.held_out_speech(bank, sound, origin, at_most=at_most, seed=SEED)
             stimuli = false_answers.speech_stimuli(clips, seed=SEED)
             who = "people" if origin == "human" else "voices"
             share_answered = false_answers.answered_share(play(stimuli))
             found[f"{sound.value}s by {who}"] = {"answered": share_answered}
-    still = counting.video_stimuli("still", 50, seed=SEED)
+    still = counting.video_stimuli("still", min(50, at_most), seed=SEED)
     filmed = [
         Stimulus(tubelets=np.asarray(film[:150])) for film in films(data, Split.TEST).values()
     ]
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="checkpoints/nano")
     parser.add_argument("--out", help="default: metrics.json in the checkpoint's folder")
     parser.add_argument("--lanes", type=int, default=16)
+    parser.add_argument("--clips", type=int, help="of each group of digits; default: all")
     parser.add_argument("--videos", type=int, default=100, help="of each kind")
     parser.add_argument("--minutes", type=int, default=10, help="of noise")
     parser.add_argument("--timed", type=int, default=60, help="clips with measured step time")
@@ -171,10 +173,10 @@ def main() -> None:
     bank = load_bank(data)
     play = functools.partial(respond, params, config, lanes=args.lanes, seed=SEED)
     figures = {
-        "digits": spoken_digits(play, bank),
+        "digits": spoken_digits(play, bank, clips=args.clips),
         "digits, step time measured": measured_latency(params, config, bank, clips=args.timed),
         "counting": counts(play, videos=args.videos),
-        "silence": silence(play, bank, data, minutes=args.minutes),
+        "silence": silence(play, bank, data, minutes=args.minutes, at_most=args.clips or 200),
         "voice": reference_recordings(params, config),
     }
     facts = {
