@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The run; `arg` is empty or ``smoke``."""
-    if arg not in ("", "smoke"):
-        raise ValueError(f"arg={arg!r} must be empty or 'smoke'")
+    """The run; `arg` is empty, ``smoke``, or ``speakers`` (the second part)."""
+    if arg not in ("", "smoke", "speakers"):
+        raise ValueError(f"arg={arg!r} must be empty, 'smoke' or 'speakers'")
     layers = 6
     config = ConfigDict()
     config.trainer = "interaction"
@@ -57,4 +57,16 @@ def get_config(arg: str = "") -> ConfigDict:
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     config.log_every = 5 if arg == "smoke" else 20
     config.checkpoint_minutes = 5.0
+    if arg == "speakers":
+        config.start = "runs/nano/final"
+        config.vocoder = ""
+        config.steps = 480
+        config.seed = 1
+        config.optimizer = dict(learning_rate=1e-3, warmup=30, decay_share=0.85, average=0.99)
+        config.data.seed = 1
+        config.data.human_share = 0.75
+        config.data.digit_speeds = (0.75, 1.3)
+        config.data.mixture = dict(
+            digits=0.5, negatives=0.13, quiet=0.03, flashes=0.11, kicks=0.18, still=0.05
+        )
     return config

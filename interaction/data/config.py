@@ -108,7 +108,7 @@ class DataConfig:
     answer_delay: float = 0.09
     event_delay: float = 0.1
     human_share: float = 0.6
-    digit_speeds: tuple[float, float] = (0.9, 1.12)
+    digit_speeds: tuple[float, float] = (0.86, 1.18)
     noise_share: float = 0.6
     signal_to_noise: tuple[float, float] = (5.0, 30.0)
     loss_share: float = 0.02
