@@ -127,13 +127,16 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
         step=jnp.int32(0),
     )
     batches = make_batches(config.data, size=config.batch, workers=config.workers)
-    manager = ocp.CheckpointManager(
-        workdir / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)
-    )
-    state = jax.device_put(_resume(manager, state, batches), sharding.replicated(mesh))
-    step_function = make_train_step(config, rule, mesh)
+    options = ocp.CheckpointManagerOptions(max_to_keep=2)
+    with ocp.CheckpointManager(workdir / "checkpoints", options=options) as manager:
+        state = jax.device_put(_resume(manager, state, batches), sharding.replicated(mesh))
+        state = _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager)
+    return _export(config, state, vocoder_params, workdir / "final")
 
-    # ------------------------------------------------------------------ steps
+
+def _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager) -> TrainState:
+    """From the state's step to the last; the last state, saved."""
+    step_function = make_train_step(config, rule, mesh)
     recorder = _Recorder(workdir / "metrics.jsonl", config)
     saved = time.monotonic()
     best = -math.inf
@@ -156,10 +159,9 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
             _save(manager, step + 1, state, batches)
             _export(config, state, vocoder_params, workdir / "latest")
             saved = time.monotonic()
-    recorder.close()
+    recorder.flush()
     _save(manager, config.steps, state, batches)
-    manager.wait_until_finished()
-    return _export(config, state, vocoder_params, workdir / "final")
+    return state
 
 
 def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
@@ -191,7 +193,7 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         gradient, metrics = shared(state.params, batch, key)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         updates, moments = rule.update(gradient, state.moments, state.params)
         params = optax.apply_updates(state.params, updates)
         params = optimizer.balance(params, metrics["load"], config.optimizer.balance_rate)
@@ -270,7 +272,7 @@ class _Recorder:
     """Metrics to a file and the log, fetched one step late so that the device never waits."""
 
     def __init__(self, path: pathlib.Path, config: TrainConfig):
-        self.file = path.open("a")
+        self.path = path
         self.config = config
         self.waited = 0.0
         self.pending: tuple[int, dict] | None = None
@@ -307,14 +309,9 @@ class _Recorder:
 
     def write(self, values: dict) -> None:
         """One line of JSON, also to the log."""
-        self.file.write(json.dumps(values) + "\n")
-        self.file.flush()
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
         shown = " ".join(
             f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()
         )
         logging.info("%d/%d %s", values["step"], self.config.steps, shown)
-
-    def close(self) -> None:
-        """Report the last step and close the file."""
-        self.flush()
-        self.file.close()
