@@ -29,7 +29,7 @@ def weave_config(config: DataConfig) -> WeaveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ConversationSource:
-    """Random access from a seed to a woven conversation; cheap to send to another process."""
+    """Random access from an index (the seed) to a woven conversation; cheap to pickle."""
 
     config: DataConfig
     split: Split = Split.TRAIN
@@ -38,8 +38,8 @@ class ConversationSource:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, seed: int) -> Woven:
-        turns = conversations(self.config, self.split).micro_turns(int(seed))
+    def __getitem__(self, index: int) -> Woven:
+        turns = conversations(self.config, self.split).micro_turns(int(index))
         return fitted(turns, self.config)
 
 

@@ -213,6 +213,7 @@ def short_convolution(
     out = x32 + sum(past[:, j : j + T] * weight[None, None, :, j] for j in range(taps))
     if state_BJC is None:
         return out.astype(x_BTC.dtype), None
+    assert added_B is not None
     rows = added_B[:, None] + jnp.arange(taps - 1)[None]
     state = jnp.take_along_axis(past, rows[:, :, None], axis=1)
     return out.astype(x_BTC.dtype), state.astype(state_BJC.dtype)

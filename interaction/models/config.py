@@ -122,8 +122,8 @@ class TransformerConfig:
                 f"{len(self.mlp_kinds)}"
             )
         for kind in AttentionKind:
-            if kind in self.attention_kinds and self.attention(kind) is None:
-                raise ValueError(f"attention_kinds holds {kind} but its heads are not given")
+            if kind in self.attention_kinds:
+                self.attention(kind)
         if MlpKind.MOE in self.mlp_kinds and not (
             0 < self.experts_per_slot <= self.experts and self.expert_width > 0
         ):
@@ -147,9 +147,16 @@ class TransformerConfig:
         """Number of logits that are kept."""
         return self.unpadded_vocabulary or self.vocabulary
 
-    def attention(self, kind: AttentionKind) -> AttentionConfig | None:
-        """Heads of layers of `kind`."""
-        return self.local if kind is AttentionKind.LOCAL else self.global_
+    def attention(self, kind: AttentionKind) -> AttentionConfig:
+        """Heads of layers of `kind`.
+
+        Raises:
+            ValueError: they are not given.
+        """
+        heads = self.local if kind is AttentionKind.LOCAL else self.global_
+        if heads is None:
+            raise ValueError(f"attention_kinds holds {kind} but its heads are not given")
+        return heads
 
     def count(self, kind: AttentionKind | MlpKind) -> int:
         """Number of layers of `kind`."""

@@ -121,7 +121,7 @@ def _append(params, cache, slots: Slots, payloads: Payloads, config):
     """Feed slots to the stack; their positions are set to the lane's running count."""
     position = cache["count"][:, None] + jnp.cumsum(slots.valid, axis=1, dtype=jnp.int32) - 1
     x = embed.embed(params, slots, payloads, config)
-    hidden, cache, _ = transformer.run(
+    hidden, extended, _ = transformer.run(
         params["transformer"],
         x,
         config.transformer,
@@ -129,7 +129,8 @@ def _append(params, cache, slots: Slots, payloads: Payloads, config):
         valid_BT=slots.valid,
         cache=cache,
     )
-    return hidden, cache
+    assert extended is not None
+    return hidden, extended
 
 
 def _no_payloads(lanes: int, config: InteractionConfig) -> Payloads:

@@ -175,6 +175,7 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
         bias = jnp.einsum("BTNr,rQ->BTNQ", mixed, p["bias_table"])
     keys = call.where
     if entry is not None:
+        assert call.places is not None
         lanes = jnp.arange(B)[:, None]
         place = call.places[kind]
         entry = dict(

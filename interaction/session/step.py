@@ -31,17 +31,20 @@ def _hear(state: SessionState, inputs: MicroturnInputs):
 
     A chunk that does not follow the last heard one directly starts from 800 zeros.
     """
-    carry, heard, bins = state.audio_carry, state.heard, []
-    for index in range(inputs.waveform.shape[1]):
+    carry, heard, befores = state.audio_carry, state.heard, []
+    lanes, chunks, size = inputs.waveform.shape
+    for index in range(chunks):
         time = inputs.chunk_time[:, index]
         there = time >= 0
         follows = there & (time == heard + 1)
-        before = jnp.where(follows[:, None], carry, 0.0)
-        levels, after = dmel_chunk(before, inputs.waveform[:, index])
+        befores.append(jnp.where(follows[:, None], carry, 0.0))
+        after = inputs.waveform[:, index, size - carry.shape[1] :]
         carry = jnp.where(there[:, None], after, carry)
         heard = jnp.where(there, time, heard)
-        bins.append(levels)
-    return jnp.concatenate(bins, axis=1), carry, heard
+    # One transform for all chunks: XLA's CPU runtime can wait for ever when two run at once.
+    before = jnp.stack(befores, axis=1).reshape(lanes * chunks, -1)
+    levels, _ = dmel_chunk(before, inputs.waveform.reshape(lanes * chunks, size))
+    return levels.reshape(lanes, -1, levels.shape[-1]), carry, heard
 
 
 def microturn_step(

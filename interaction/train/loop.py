@@ -195,7 +195,7 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
         gradient, metrics = shared(state.params, batch, key)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         updates, moments = rule.update(gradient, state.moments, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: dict = optax.apply_updates(state.params, updates)  # type: ignore[assignment]
         params = optimizer.balance(params, metrics["load"], config.optimizer.balance_rate)
         mean = optimizer.average(state.mean, params, config.optimizer.average, state.step)
         next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
