@@ -32,7 +32,7 @@ demo: $(READY)
 	$(PYTHON) launch.py demo --out demo $(DEMO)
 
 test: $(READY)
-	$(PYTHON) -m pytest -n 2 $(TESTS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile $(TESTS)
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow $(TESTS)

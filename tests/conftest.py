@@ -6,8 +6,11 @@ the repository. Out: fixtures for them that skip, with the reason, where they ar
 
 import os
 
-# Two workers share two cores: each computes on one thread. Set before jax is imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+# Two workers share two cores: each computes on one thread. Tests compile much and compute little,
+# so programs are not optimised (which halves the time to compile). Set before jax is imported.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
