@@ -1,8 +1,12 @@
 """interaction-nano: the smallest model that hears, sees, writes and speaks.
 
     python launch.py train --config configs/nano.py --workdir runs/nano
+    python launch.py train --config configs/nano.py:speakers --workdir runs/nano2
 
-Hardware: two CPU cores. What it learns: see `interaction/data/conversations.py`.
+Hardware: one CPU core (AMD EPYC, AVX2) and a second one that prepares data. Time: about 1.4 s a
+step, 40 and 12 minutes; the clips are prepared once, some 10 minutes more. Expect: written digits
+95 % on unseen takes, exact counts 80 %; `checkpoints/nano/README.md` has every figure and what of
+the shipped run these commands do not repeat. What it learns: `interaction/data/conversations.py`.
 `get_config("smoke")` runs the same way in about two minutes and learns nothing.
 """
 
