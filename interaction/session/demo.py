@@ -34,7 +34,7 @@ SOUNDS = (
     (9.5, "eight", "digit"),
     (12.4, "sentence", "no digit"),
 )
-PERSON_SECONDS = (11.8, 3.0)
+PERSON_SECONDS = (13.2, 2.2)
 KICKS_START = 16.0
 KICK_ENDS = (1.52, 3.02, 4.48, 5.85)
 DEMO_SECONDS = 25.0
