@@ -7,16 +7,12 @@ camel", then a story), `switch` (a Spanish word in an English sentence is to be 
 the window never begins before the cue does.
 """
 
-import pathlib
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from interaction.eval.number_words import spell
-from interaction.eval.records import Clock, OutputEvent, Run, Sample
-from interaction.eval.suite import Ears, Figure, Judge, Mode, Source
-from interaction.eval.suites import instructions, timed_speech
-from interaction.eval.suites.timed_speech import Example
+from interaction.eval.suite import Source
+from interaction.eval.suites import instructions
+from interaction.eval.suites.timed_speech import Example, TimedSpeech
 
 KINDS = ("word", "switch", "count")
 _LEAD = 0.3
@@ -39,7 +35,7 @@ _AFTER = (
 )
 
 
-class CueSpeak:
+class CueSpeak(TimedSpeech):
     """The suite."""
 
     name = "cuespeak"
@@ -52,35 +48,9 @@ class CueSpeak:
         generated="espeak-ng voices; kinds word, switch, count",
     )
 
-    def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
-        """`size` instructions, kinds in turn; needs the `voices` extra."""
-        made = [_example(index, seed) for index in range(size)]
-        timed_speech.write_examples(
-            pathlib.Path(folder), [m[0] for m in made], [m[1] for m in made]
-        )
-
-    def load(self, folder: pathlib.Path) -> list[Sample]:
-        """Each instruction spoken and typed (what follows it, word by word as it is spoken)."""
-        return timed_speech.load_examples(folder, self.name)
-
-    def oracle(self, sample: Sample) -> list[OutputEvent]:
-        """The words, at the end of the cue."""
-        return timed_speech.oracle_events(sample)
-
-    def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
-    ) -> list[Figure]:
-        """See `timed_speech.score_examples`."""
-        return timed_speech.score_examples(
-            samples, runs, mode=mode, clock=clock, ears=ears, judge=judge
-        )
+    def make(self, index: int, seed: int) -> tuple[Example, np.ndarray]:
+        """Kinds in turn."""
+        return _example(index, seed)
 
 
 class _Talk:

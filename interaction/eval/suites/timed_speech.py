@@ -23,7 +23,7 @@ from interaction.eval.averages import macro, mean
 from interaction.eval.intervals import bootstrap
 from interaction.eval.normalise import normalise
 from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Word
+from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source, Word
 from interaction.eval.suites.instructions import Form
 from interaction.eval.suites.replies import put_out, utterances
 from interaction.streams.events import TextEvent
@@ -266,3 +266,40 @@ def _lateness(words, example: Example, same) -> float:
         ):
             return utterance.start - example.target
     return math.nan
+
+
+class TimedSpeech:
+    """What both suites are; each has a `name`, a `source`, and makes its own examples."""
+
+    name: str
+    source: Source
+
+    def make(self, index: int, seed: int) -> tuple[Example, np.ndarray]:
+        """One generated example and its sound, float32 ``[W]`` at 16 kHz."""
+        raise NotImplementedError
+
+    def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
+        """`size` instructions, kinds in turn; needs the `voices` extra."""
+        made = [self.make(index, seed) for index in range(size)]
+        write_examples(pathlib.Path(folder), [m[0] for m in made], [m[1] for m in made])
+
+    def load(self, folder: pathlib.Path) -> list[Sample]:
+        """Each instruction spoken and typed (what follows it, word by word as it is spoken)."""
+        return load_examples(folder, self.name)
+
+    def oracle(self, sample: Sample) -> list[OutputEvent]:
+        """The words, when they are due."""
+        return oracle_events(sample)
+
+    def score(
+        self,
+        samples: Sequence[Sample],
+        runs: Mapping[str, Run],
+        *,
+        mode: Mode,
+        clock: Clock,
+        ears: Ears,
+        judge: Judge,
+    ) -> list[Figure]:
+        """See `score_examples`."""
+        return score_examples(samples, runs, mode=mode, clock=clock, ears=ears, judge=judge)

@@ -6,16 +6,12 @@ seconds"), `every` ("say melon every two seconds until I ask you to stop"; one o
 one that is scored), `pause` ("count with me; two seconds after I finish, say melon").
 """
 
-import pathlib
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from interaction.eval.number_words import spell
-from interaction.eval.records import Clock, OutputEvent, Run, Sample
-from interaction.eval.suite import Ears, Figure, Judge, Mode, Source
-from interaction.eval.suites import instructions, timed_speech
-from interaction.eval.suites.timed_speech import Example
+from interaction.eval.suite import Source
+from interaction.eval.suites import instructions
+from interaction.eval.suites.timed_speech import Example, TimedSpeech
 
 KINDS = ("delay", "every", "pause")
 _LEAD = 0.3
@@ -23,7 +19,7 @@ _TAIL = 2.6  # seconds after the last time due, longer than the widest window
 _PIPER_EVERY = 4
 
 
-class TimeSpeak:
+class TimeSpeak(TimedSpeech):
     """The suite."""
 
     name = "timespeak"
@@ -36,35 +32,9 @@ class TimeSpeak:
         generated="espeak-ng and piper voices; kinds delay, every, pause",
     )
 
-    def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
-        """`size` instructions, kinds in turn; needs the `voices` extra."""
-        made = [_example(index, seed) for index in range(size)]
-        timed_speech.write_examples(
-            pathlib.Path(folder), [m[0] for m in made], [m[1] for m in made]
-        )
-
-    def load(self, folder: pathlib.Path) -> list[Sample]:
-        """Each instruction spoken and typed."""
-        return timed_speech.load_examples(folder, self.name)
-
-    def oracle(self, sample: Sample) -> list[OutputEvent]:
-        """The words, when they are due."""
-        return timed_speech.oracle_events(sample)
-
-    def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
-    ) -> list[Figure]:
-        """See `timed_speech.score_examples`."""
-        return timed_speech.score_examples(
-            samples, runs, mode=mode, clock=clock, ears=ears, judge=judge
-        )
+    def make(self, index: int, seed: int) -> tuple[Example, np.ndarray]:
+        """Kinds in turn."""
+        return _example(index, seed)
 
 
 def _example(index: int, seed: int) -> tuple[Example, np.ndarray]:
