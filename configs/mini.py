@@ -49,19 +49,37 @@ LATE_BEHAVIOURS = (
     ("delegate", 1.6),
 )
 
+# The last part, with time kept in the open and cues shown (`interaction/data/curriculum/timing.py`).
+CLOCK_BEHAVIOURS = (
+    ("digits", 0.4),
+    ("ask", 1.2),
+    ("pause", 0.6),
+    ("for_others", 0.5),
+    ("count_aloud", 0.5),
+    ("story", 0.4),
+    ("requests", 1.0),
+    ("chatter", 0.4),
+    ("in_seconds", 2.4),
+    ("every_seconds", 1.6),
+    ("how_long", 1.2),
+    ("cue", 2.6),
+    ("check_counting", 1.4),
+    ("translate", 0.8),
+    ("delegate", 1.4),
+)
+
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The run; `arg` is empty for the first part, ``late`` for the second, or ``smoke``."""
-    if arg not in ("", "late", "smoke"):
-        raise ValueError(f"arg={arg!r} must be empty, 'late' or 'smoke'")
-    late = arg == "late"
+    """The run; `arg` is empty for the first part, ``late``, ``clock`` for the next, or ``smoke``."""
+    if arg not in ("", "late", "clock", "smoke"):
+        raise ValueError(f"arg={arg!r} must be empty, 'late', 'clock' or 'smoke'")
     config = nano.get_config("smoke" if arg == "smoke" else "")
     config.curriculum = dict(
-        seed=1 if late else 0,
+        seed=0,
         plain=dict(config.data, loss_share=0.1),
-        plain_share=0.15 if late else 0.2,
-        seen_share=0.2 if late else 0.18,
-        behaviours=LATE_BEHAVIOURS if late else BEHAVIOURS,
+        plain_share=0.2,
+        seen_share=0.18,
+        behaviours=BEHAVIOURS,
         slots=608,
         audio=320,
         patches=168,
@@ -69,14 +87,21 @@ def get_config(arg: str = "") -> ConfigDict:
         chunks=40,
     )
     del config["data"]
-    config.start = "runs/mini/latest" if late else "checkpoints/nano"
+    config.start = "checkpoints/nano"
     config.model.max_text_out = 12  # "seventeen" takes eleven
     config.optimizer = dict(learning_rate=1.2e-3, warmup=100, weight_decay=0.1, decay_share=0.4)
     config.batch = 6
     if arg != "smoke":
         config.steps = 3400
-    if late:
-        config.steps = 1150
-        config.optimizer = dict(learning_rate=1.0e-3, warmup=40, weight_decay=0.1, decay_share=0.5)
-        config.optimizer.average = 0.995
+    if arg in ("late", "clock"):
+        config.optimizer.update(warmup=40, decay_share=0.5, average=0.995)
+    if arg == "late":
+        config.start, config.steps = "runs/mini/latest", 1150
+        config.curriculum.update(seed=1, behaviours=LATE_BEHAVIOURS, plain_share=0.15)
+        config.curriculum.seen_share = 0.2
+        config.optimizer.learning_rate = 1.0e-3
+    if arg == "clock":
+        config.start, config.steps = "runs/mini_late/final", 2700
+        config.curriculum.update(seed=2, behaviours=CLOCK_BEHAVIOURS, plain_share=0.12)
+        config.curriculum.seen_share = 0.28
     return config

@@ -2,15 +2,37 @@
 
 In: a `Script`. Out: it has grown by one episode. Behaviours 3 and 4 of the curriculum: TimeSpeak
 and CueSpeak in small.
+
+The model keeps time in the open: once a second it shows (`write`, never spoken) how many seconds
+are left, or how many have gone by. A wait of eight seconds so becomes eight steps of one, each
+within reach of the local layers, and a user sees that he was understood. A cue is shown likewise.
 """
 
+from collections.abc import Iterable
+
 from interaction.data.curriculum import lexicon as words
-from interaction.data.curriculum.script import Script
+from interaction.data.curriculum.script import ANSWER_DELAY, Script
 from interaction.data.curriculum.talking import question
+from interaction.microturn import MICRO_TURN_SECONDS, first_border_after, output_seconds
+
+SECOND = round(1 / MICRO_TURN_SECONDS)  # micro-turns in one
 
 
 def _pick(script: Script, choices) -> str:
     return str(script.random.choice(list(choices)))
+
+
+def _clock(script: Script, begins: int, numbers: Iterable[int], until: float) -> None:
+    """Shows one number a second from micro-turn `begins` on.
+
+    What would come before or while the model says its last word so far is left out, and so is all
+    from the micro-turn on that answers what ends at `until` seconds.
+    """
+    last = first_border_after(until + ANSWER_DELAY)
+    for second, number in enumerate(numbers):
+        here = begins + second * SECOND
+        if here < last and (not script.due or here >= script.due[-1].ends):
+            script.answer("clock", output_seconds(here), delay=0.0, write=str(number))
 
 
 def in_seconds(script: Script) -> None:
@@ -19,14 +41,19 @@ def in_seconds(script: Script) -> None:
     word = _pick(script, words.REPEATABLE)
     end = script.ask(f"in {words.NUMBERS[seconds]} seconds say {word}")
     script.note("in seconds", end, end + seconds, word)
+    begins = first_border_after(end + ANSWER_DELAY)
+    over = output_seconds(begins + seconds * SECOND)
+    left = range(seconds, 0, -1)
     if seconds >= 6 and script.random.random() < 0.4:
         script.now = max(script.now, end)
         script.wait(0.3, 0.6)
         first, rest, reply = question(script)
         asked = script.ask(f"{first} {rest}")
         if asked < end + seconds - 1.5:
+            _clock(script, begins, left, asked)
             script.answer("turn", asked, say=reply)
-    script.answer("in seconds", end + seconds, delay=0.0, say=word)
+    _clock(script, begins, left, over)
+    script.answer("in seconds", over, delay=0.0, say=word)
     script.settle()
 
 
@@ -36,19 +63,25 @@ def every_seconds(script: Script) -> None:
     times = int(script.random.integers(2, 5))
     word = _pick(script, words.REPEATABLE)
     end = script.ask(f"every {words.NUMBERS[seconds]} seconds say {word} until I say stop")
+    begins = first_border_after(end + ANSWER_DELAY)
     for index in range(1, times + 1):
         script.note("every seconds", end, end + index * seconds, word)
-        script.answer("every seconds", end + index * seconds, delay=0.0, say=word)
+        over = begins + seconds * SECOND
+        _clock(script, begins, range(seconds, 0, -1), output_seconds(over))
+        script.answer("every seconds", output_seconds(over), delay=0.0, say=word)
+        begins = over
     script.now = script.speech_ends()
     script.wait(0.1, max(0.2, seconds - 1.6))
     said = script.hear("stop")
     script.note("stop", said.start, said.end)
+    _clock(script, begins, range(seconds, 0, -1), said.end)
     script.wait(seconds + 0.2, seconds + 0.8)
 
 
 def how_long(script: Script) -> None:
     """The user starts and stops a clock; the model says how many seconds it was."""
     begin = script.ask("start the clock")
+    begins = first_border_after(begin + ANSWER_DELAY)
     script.now = max(script.now, begin)
     seconds = int(script.random.integers(2, 9))
     target = begin + seconds + float(script.random.uniform(-0.25, 0.25))
@@ -57,6 +90,7 @@ def how_long(script: Script) -> None:
     end = script.ask(stop)
     took = max(1, min(12, round(end - begin)))
     script.note("how long", begin, end, words.NUMBERS[took])
+    _clock(script, begins, range(took + 1), end)
     script.answer("how long", end, say=words.NUMBERS[took])
     script.settle()
 
@@ -65,6 +99,7 @@ def cue(script: Script) -> None:
     """ "Say now when I say W": the cue comes in the middle of talk that goes on."""
     word = _pick(script, words.CUES)
     end = script.ask(f"say now when I say {word}")
+    script.answer("shown", end, write=word)
     script.now = max(script.now, end)
     script.wait(0.5, 1.0)
     others = [w for w in (*words.CUES, *words.FILLING[script.split]) if w != word]

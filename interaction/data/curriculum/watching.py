@@ -58,7 +58,10 @@ def colours_appear(script: Script) -> np.ndarray:
     script.now = 0.2
     wanted = str(random.choice(words.COLOURS)) if random.random() < 0.6 else ""
     text = f"tell me when you see {wanted}" if wanted else "name the colors you see"
-    here = script.ask(text) + float(random.uniform(0.4, 1.2))
+    asked = script.ask(text)
+    if wanted:
+        script.answer("shown", asked, write=wanted)
+    here = asked + float(random.uniform(0.4, 1.2))
     total = script.micro_turns * MICRO_TURN_SECONDS
     count = round(total * videos.FRAMES_PER_SECOND)
     frames = videos.background(random, count, script.split)
