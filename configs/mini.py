@@ -49,7 +49,7 @@ LATE_BEHAVIOURS = (
     ("delegate", 1.6),
 )
 
-# The last part, with time kept in the open and cues shown (`interaction/data/curriculum/timing.py`).
+# The last part: time is kept in the open, cues are shown (`interaction/data/curriculum/timing.py`).
 CLOCK_BEHAVIOURS = (
     ("digits", 0.4),
     ("ask", 1.2),
@@ -70,7 +70,7 @@ CLOCK_BEHAVIOURS = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The run; `arg` is empty for the first part, ``late``, ``clock`` for the next, or ``smoke``."""
+    """The run: "" is the first part, ``late`` and ``clock`` the next ones; or ``smoke``."""
     if arg not in ("", "late", "clock", "smoke"):
         raise ValueError(f"arg={arg!r} must be empty, 'late', 'clock' or 'smoke'")
     config = nano.get_config("smoke" if arg == "smoke" else "")
