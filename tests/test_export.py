@@ -1,14 +1,12 @@
 """Artefacts: exported programs equal the live step, run without the model's code, and are refused
 when they are wrong.
 
-In: a tiny random model, exported for the CPU with several lanes (run), for CUDA and TPU (lowered,
-and compiled for a TPU topology under `tpu_compile`). Out: bitwise equality over several
+In: a tiny random model, exported for the CPU with several lanes. Out: bitwise equality over several
 micro-turns in every bucket, donation in force, one clear sentence per kind of broken artefact,
 and a second process that compiles nothing.
 """
 
 import dataclasses
-import datetime
 import json
 import os
 import pathlib
@@ -22,11 +20,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import launch
 from interaction.checkpoints.safetensors_file import Reader
-from interaction.models.checkpoint import save_model
-from interaction.serving import compilation_cache, export, manifest, transcript
-from interaction.serving.export import export_model, named
+from interaction.serving import manifest, transcript
+from interaction.serving.export import named
 from interaction.serving.manifest import ArtefactError, Platform, read_manifest
 from interaction.serving.runtime import Runtime, read_program
 from interaction.session.lanes import buckets
@@ -34,25 +30,18 @@ from interaction.session.state import init_state
 from interaction.session.step import compile_step
 from interaction.streams.weave import LaneInput, weave_inputs
 from interaction.types import Control, TextIn
-from tests.models_for_tests import random_params, tiny
+from tests.artefact_for_tests import CONFIG, LANES, assert_same, exported, host, woven
+from tests.models_for_tests import random_params
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = tiny()
-LANES = 3
+
+
 SEED = 11
 
 
 @pytest.fixture(scope="module")
 def params():
     return random_params(CONFIG)
-
-
-def exported(params, folder: pathlib.Path, sizes: slice, **options) -> pathlib.Path:
-    """An artefact with some of the buckets only: each takes seconds to lower and to compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "buckets", lambda config: buckets(config)[sizes])
-        export_model(params, CONFIG, folder, checkpoint="tiny", **options)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -74,34 +63,6 @@ def runtime(artefact) -> Runtime:
     runtime = Runtime(artefact, seed=SEED)
     runtime.warm_up()
     return runtime
-
-
-def woven(now: int):
-    """Sound, video and text in turn, so that both buckets are needed; lanes differ, one idles."""
-    rng = np.random.default_rng(now)
-    size = buckets(CONFIG)[0 if now % 3 == 0 else 2]
-    sound = 0.1 * rng.normal(size=(LANES, CONFIG.grid.samples)).astype(np.float32)
-    row: list[LaneInput | None] = [
-        LaneInput(now, audio=((now, sound[0]),)),
-        LaneInput(now, audio=((now, sound[1]),)),
-        None,
-    ]
-    if now % 3 == 1:
-        pixels = rng.integers(0, 256, (2, 2, 4, 4, 3)).astype(np.uint8)
-        row[0] = LaneInput(now, video=pixels, audio=((now, sound[0]),))
-    if now % 3 == 2:
-        row[1] = LaneInput(now, text_in=(TextIn(Control.USER, (65, 66, 67)),))
-    return weave_inputs(row, CONFIG.weave, slots=size.slots, patches=size.patches)
-
-
-def assert_same(found, wanted):
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-
-
-def host(arrays):
-    return {name: np.array(value) for name, value in arrays.items()}
 
 
 # ---------------------------------------------------------------------------- equality
@@ -336,32 +297,6 @@ def test_a_wrong_or_aged_artefact_is_refused_in_one_sentence(artefact, tmp_path,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("jax_version", "days", "message"),
-    [
-        ("0.11.2", 900, None),  # the release that made it reads it however old it is
-        ("0.11.3", 180, None),
-        ("0.11.3", 181, "181 days ago"),
-        ("0.12.0", 10, None),
-        ("0.11.10.dev2026", 10, None),
-        ("0.11.1", 10, "newer than the running"),
-        ("0.9.9", 10, "newer than the running"),
-    ],
-)
-def test_age(jax_version, days, message):
-    made = manifest.Made("2026-01-01", "0.11.2", 10, "tiny")
-    today = datetime.date(2026, 1, 1) + datetime.timedelta(days)
-
-    def check():
-        manifest.check_age(made, jax_version=jax_version, conventions=range(9, 11), today=today)
-
-    if message is None:
-        check()
-    else:
-        with pytest.raises(ArtefactError, match=message):
-            check()
-
-
 def test_inputs_that_fit_no_bucket_are_refused_and_nothing_moves(runtime):
     runtime.begin(SEED)
     before = runtime.state
@@ -465,100 +400,6 @@ def test_it_runs_without_the_model_and_a_second_process_compiles_nothing(small, 
     programs = len(read_manifest(small).programs)
     print("warm-up seconds", seconds)
     assert counts == [[programs, programs, 0], [programs, 0, programs]]
-
-
-@pytest.fixture
-def jax_cache_settings():
-    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir",
-             "jax_persistent_cache_min_compile_time_secs",
-             "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-def test_where_compiled_programs_are_kept(monkeypatch, tmp_path, jax_cache_settings):
-    use = compilation_cache.use_compilation_cache
-    jax.config.update("jax_compilation_cache_dir", None)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert use() == tmp_path / "interaction" / "compiled"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert compilation_cache.default_folder() == tmp_path / "home/.cache/interaction/compiled"
-    assert use(tmp_path / "own") == tmp_path / "own"
-    assert use() == tmp_path / "own"  # what is set already (by the environment) stays
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
-    assert use("off") is None
-    assert not jax.config.jax_enable_compilation_cache
-
-
-# ---------------------------------------------------------------------------- other platforms
-
-
-@pytest.mark.parametrize("platform", [Platform.CUDA, Platform.TPU])
-def test_export_for_an_accelerator_from_a_machine_without_one(params, tmp_path, platform):
-    folder = exported(params, tmp_path / "other", slice(1, 2), platform=platform, lanes=2)
-    listed = read_manifest(folder)
-    for program in listed.programs:
-        found = read_program(folder, listed, program)
-        assert found.platforms == (platform.value,)
-        assert found.nr_devices == 1
-    with pytest.raises(ArtefactError, match=f"platform={platform.value}, this process runs on cpu"):
-        Runtime(folder)
-    lying = dataclasses.replace(listed, platform=Platform.CPU)
-    with pytest.raises(
-        ArtefactError, match=f"exported for {platform.value}, the manifest says cpu"
-    ):
-        read_program(folder, lying, listed.programs[0])
-
-
-@pytest.mark.tpu_compile
-def test_the_tpu_artefact_compiles_for_a_tpu_with_its_state_in_place(params, tmp_path, monkeypatch):
-    """From the reloaded bytes, without a TPU."""
-    from jax.experimental import topologies
-
-    for name, value in (("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1")):
-        monkeypatch.setenv(name, value)
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-    place = jax.sharding.SingleDeviceSharding(topology.devices[0])
-    folder = exported(params, tmp_path / "tpu", slice(1, 2), platform=Platform.TPU, lanes=2)
-    listed = read_manifest(folder)
-    for program in listed.programs:
-        found = read_program(folder, listed, program)
-        groups = [
-            {
-                leaf.name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-                for leaf in listed.group(program, name)
-            }
-            for name in program.arguments
-        ]
-        given = [i for i, name in enumerate(program.arguments) if name == "state"]
-        compiled = jax.jit(found.call, donate_argnums=given).lower(*groups).compile()
-        aliased = compiled.memory_analysis().alias_size_in_bytes
-        # A TPU pads small arrays to its tiles, so the bytes are at least the state's.
-        assert aliased >= (listed.bytes_of_state if given else 0)
-
-
-# ---------------------------------------------------------------------------- commands
-
-
-def test_export_from_the_command_line(params, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "buckets", lambda config: buckets(config)[:1])
-    save_model(tmp_path / "model", params, CONFIG)
-    command = ["export", "--checkpoint", str(tmp_path / "model"), "--platform", "cuda"]
-    command += ["--lanes", "2", "--experts", "int8", "--out", str(tmp_path / "artefact")]
-    assert launch.main(command) == 0
-    assert "step_5_0.exported" in capsys.readouterr().out
-    listed = read_manifest(tmp_path / "artefact")
-    assert (listed.platform, listed.lanes, listed.experts) == (Platform.CUDA, 2, "int8")
-    assert {leaf.name: leaf.dtype for leaf in listed.parameters}[
-        "transformer/moe/up/int8"
-    ] == "int8"
-    assert launch.main(command) == 1
-    assert "exists" in capsys.readouterr().err
-    assert launch.main([*command[:2], str(tmp_path / "nothing"), *command[3:]]) == 1
-    assert "no config.json" in capsys.readouterr().err
 
 
 def test_a_recording_is_played_through_an_artefact(runtime, tmp_path):

@@ -1,0 +1,55 @@
+"""Exporting a tiny random model, and inputs for what was exported.
+
+In: parameters and a folder. Out: an artefact with a few buckets; woven inputs of several lanes.
+"""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from interaction.serving import export
+from interaction.serving.export import export_model
+from interaction.session.lanes import buckets
+from interaction.streams.weave import LaneInput, weave_inputs
+from interaction.types import Control, TextIn
+from tests.models_for_tests import tiny
+
+CONFIG = tiny()
+LANES = 3
+
+
+def exported(params, folder: pathlib.Path, sizes: slice, **options) -> pathlib.Path:
+    """An artefact with some of the buckets only: each takes seconds to lower and to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "buckets", lambda config: buckets(config)[sizes])
+        export_model(params, CONFIG, folder, checkpoint="tiny", **options)
+    return folder
+
+
+def woven(now: int):
+    """Sound, video and text in turn, so that both buckets are needed; lanes differ, one idles."""
+    rng = np.random.default_rng(now)
+    size = buckets(CONFIG)[0 if now % 3 == 0 else 2]
+    sound = 0.1 * rng.normal(size=(LANES, CONFIG.grid.samples)).astype(np.float32)
+    row: list[LaneInput | None] = [
+        LaneInput(now, audio=((now, sound[0]),)),
+        LaneInput(now, audio=((now, sound[1]),)),
+        None,
+    ]
+    if now % 3 == 1:
+        pixels = rng.integers(0, 256, (2, 2, 4, 4, 3)).astype(np.uint8)
+        row[0] = LaneInput(now, video=pixels, audio=((now, sound[0]),))
+    if now % 3 == 2:
+        row[1] = LaneInput(now, text_in=(TextIn(Control.USER, (65, 66, 67)),))
+    return weave_inputs(row, CONFIG.weave, slots=size.slots, patches=size.patches)
+
+
+def assert_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def host(arrays):
+    return {name: np.array(value) for name, value in arrays.items()}
