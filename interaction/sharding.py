@@ -240,7 +240,12 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     free = mesh_sizes()
     if not free:
         return x
-    return jax.lax.with_sharding_constraint(x, resolve(names, x.shape, free))
+    return place(x, resolve(names, x.shape, free))
+
+
+def place(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """`x` laid out by `spec`; `x` itself where no mesh is set."""
+    return jax.lax.with_sharding_constraint(x, spec) if mesh_sizes() else x
 
 
 # ---------------------------------------------------------------------------- one axis alone

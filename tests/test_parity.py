@@ -25,6 +25,7 @@ from interaction.checkpoints.huggingface import (
     read_config,
 )
 from interaction.checkpoints.safetensors_file import TensorInfo, Writer
+from interaction.models import cache as cache_of
 from interaction.models import embed, moe, transformer
 
 pytestmark = pytest.mark.parity
@@ -179,7 +180,7 @@ def test_piecewise_through_the_cache_equals_the_reference(golden, name, piece):
     states = forward(case, output="states")["states"]
     B, T = tokens.shape
     window = config.local.window if config.local else 1
-    cache = transformer.init_cache(
+    cache = cache_of.init_cache(
         config, B, local_slots=window + piece, global_slots=T + piece, dtype=np.float32
     )
 

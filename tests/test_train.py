@@ -249,7 +249,7 @@ def test_balance_evens_out_a_lopsided_router():
 
     @jax.jit
     def once(bias):
-        load = moe.mixture({**params, "bias": bias}, jnp.asarray(x), valid, stack)[1]
+        load = moe.mixture({**params, "bias": bias}, jnp.asarray(x), valid, stack)[1].share
         tree = {"transformer": {"moe": {"bias": bias[None]}}}
         moved = optimizer.balance(tree, load[None], 0.01)
         return moved["transformer"]["moe"]["bias"][0], load

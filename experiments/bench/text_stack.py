@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from interaction.models import cache as cache_of
 from interaction.models import declare, transformer
 from interaction.models.config import (
     AttentionConfig,
@@ -88,7 +89,7 @@ def init(config: TransformerConfig, *, seed: int = 0) -> dict:
 
 def init_cache(config: TransformerConfig, *, global_slots: int = GLOBAL_SLOTS) -> dict:
     """An empty cache of one lane."""
-    return transformer.init_cache(
+    return cache_of.init_cache(
         config,
         1,
         local_slots=WINDOW + TOKENS_IN,

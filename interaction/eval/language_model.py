@@ -15,6 +15,7 @@ import numpy as np
 
 from interaction.checkpoints.gguf import GgufModel, read_gguf
 from interaction.eval.judges import LocalModel
+from interaction.models import cache as cache_of
 from interaction.models import transformer
 
 SLOTS = 1024  # of the cache; the oldest give way
@@ -69,7 +70,7 @@ class LanguageModel:
 
     def fresh(self) -> dict:
         """An empty cache."""
-        return transformer.init_cache(
+        return cache_of.init_cache(
             self.config, 1, local_slots=0, global_slots=SLOTS, dtype=jnp.float32
         )
 

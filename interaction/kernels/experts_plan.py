@@ -62,18 +62,30 @@ def most_tiles(pairs: int, experts: int, rows: int) -> int:
     return min(pairs, min(experts, pairs) + pairs // rows)
 
 
+def places(group_n: Int[Array, "n"], groups: int) -> tuple[Array, Array]:
+    """How many items each group has, and each item's place among those of its group, in order.
+
+    Args:
+        group_n: group of each item; `groups`: of none (its place holds no meaning).
+        groups: number of groups.
+    """
+    items = group_n.shape[0]
+    sizes = jnp.zeros((groups,), jnp.int32).at[group_n].add(1, mode="drop")
+    by_group = jnp.argsort(group_n, stable=True)
+    rank = jnp.zeros((items,), jnp.int32).at[by_group].set(jnp.arange(items, dtype=jnp.int32))
+    before = jnp.cumsum(sizes) - sizes
+    return sizes, rank - before[jnp.minimum(group_n, groups - 1)]
+
+
 def row_tiles(chosen_MA: Int[Array, "M A"], experts: int, rows: int) -> RowTiles:
     """Sort the pairs of `chosen_MA` by expert, and in each by row, and cut them into tiles."""
     pairs = chosen_MA.size
     number = most_tiles(pairs, experts, rows)
     expert_of = _index(chosen_MA, experts)
-    sizes = jnp.zeros((experts,), jnp.int32).at[expert_of].add(1, mode="drop")
+    sizes, place = places(expert_of, experts)
     tiles = (sizes + rows - 1) // rows
-    tile_ends, pair_ends = jnp.cumsum(tiles), jnp.cumsum(sizes)
-    by_expert = jnp.argsort(expert_of, stable=True)
-    rank = jnp.zeros((pairs,), jnp.int32).at[by_expert].set(jnp.arange(pairs, dtype=jnp.int32))
+    tile_ends = jnp.cumsum(tiles)
     mine = jnp.minimum(expert_of, experts - 1)
-    place = rank - (pair_ends - sizes)[mine]
     slot = (tile_ends - tiles)[mine] * rows + place
     slot = jnp.where(expert_of < experts, slot, number * rows)
     pair = jnp.full((number * rows,), pairs, jnp.int32)

@@ -14,6 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from interaction import sharding
 from interaction.shapes import Array
 
 # Bytes of one tile: read from memory, written and read again in the second-level cache.
@@ -73,6 +74,8 @@ def project(x: Array, weight: Array | Row, *, contract: int = 1) -> Array:
     """
     if not isinstance(weight, Row):
         return jnp.tensordot(x, weight, contract)
+    if sharding.mesh_sizes():  # a loop over tiles of a matrix that is split would gather it
+        return jnp.tensordot(x, weight.whole(), contract)
 
     def cut(x, *row):
         return jnp.tensordot(x, Row(*row).whole(), contract)

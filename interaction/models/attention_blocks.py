@@ -41,6 +41,7 @@ def attend_in_cache(
     heads: AttentionConfig,
     scale: float,
     length_scale_BT: Float[Array, "B T"] | None,
+    across: str | None = None,
 ) -> Float[Array, "B T N H"]:
     """`attention.attend` with the keys and values of row `layer` of the cache.
 
@@ -55,6 +56,8 @@ def attend_in_cache(
         heads: window and extent.
         scale: factor on the dot products.
         length_scale_BT: factor on queries and bias.
+        across: mesh axis along which every device has other slots of the store, inside a
+            `shard_map`; None: they are all here.
 
     Returns:
         Attended values; rows of queries that are not there hold no meaning.
@@ -98,10 +101,13 @@ def attend_in_cache(
         jnp.zeros((B, N, T, H), jnp.float32),
     )
     if size == S:
-        _, total, out = block(0, start)
+        top, total, out = block(0, start)
     else:
         filled = jnp.max(jnp.where(keys.order >= 0, jnp.arange(1, S + 1)[None], 0))
-        _, total, out = jax.lax.fori_loop(0, -(-filled // size), block, start)
+        top, total, out = jax.lax.fori_loop(0, -(-filled // size), block, start)
+    if across is not None:
+        shrink = jnp.exp(top - jax.lax.pmax(top, across))
+        total, out = jax.lax.psum((total * shrink, out * shrink[..., None]), across)
     out = out / jnp.maximum(total, 1e-37)[..., None]
     return out.swapaxes(1, 2).astype(value_LBSKH.dtype)
 

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from interaction.models import cache as cache_of
 from interaction.models import embed, flow, memory, transformer
 from interaction.models.config import InteractionConfig
+from interaction.models.moe import Load
 from interaction.shapes import Array, Float
 from interaction.types import (
     CHANNELS,
@@ -35,12 +37,13 @@ class ForwardOutputs:
     Attributes:
         hidden: ``[B, T, D]`` final states.
         logits: float32 ``[B, T, V]``.
-        load: ``[L_moe, E]`` share of choices per expert.
+        load: of every mixture layer: share of choices per expert ``[L_moe, E]``, share of
+            dropped ones ``[L_moe]``.
     """
 
     hidden: Array
     logits: Array
-    load: Array
+    load: Load
 
 
 @pytree
@@ -70,13 +73,20 @@ class AdvanceOutputs:
     hidden_speech: Array
 
 
-def forward(params: dict, batch: Batch, config: InteractionConfig) -> ForwardOutputs:
+def forward(
+    params: dict,
+    batch: Batch,
+    config: InteractionConfig,
+    *,
+    capacity_factor: float | None = None,
+) -> ForwardOutputs:
     """Whole woven sequences at once; positions must be the slots' running count.
 
     Args:
         params: the whole tree.
         batch: slots, payloads (targets are not read).
         config: the model.
+        capacity_factor: see `moe.mixture`.
     """
     slots = batch.slots
     x = embed.embed(params, slots, batch.payloads, config)
@@ -88,6 +98,7 @@ def forward(params: dict, batch: Batch, config: InteractionConfig) -> ForwardOut
         valid_BT=slots.valid,
         consecutive=True,
         until_BT=batch.until,
+        capacity_factor=capacity_factor,
     )
     scores = transformer.logits(params["transformer"], hidden, config.transformer)
     return ForwardOutputs(hidden=hidden, logits=scores, load=load)
@@ -110,7 +121,7 @@ def _allowed(config: InteractionConfig) -> tuple[tuple[bool, ...], tuple[bool, .
 
 def init_cache(config: InteractionConfig, lanes: int, *, dtype=jnp.float32) -> dict:
     """An empty cache of the size that `config` reserves per lane."""
-    return transformer.init_cache(
+    return cache_of.init_cache(
         config.transformer,
         lanes,
         local_slots=config.local_slots() if config.transformer.local else 0,
@@ -124,7 +135,7 @@ def _append(params, cache, slots: Slots, payloads: Payloads, config, room: memor
     """Feed slots to the stack; their positions are set to the lane's running count."""
     stored = None
     if room is not None:
-        stored = transformer.Stored(
+        stored = cache_of.Stored(
             holding=memory.holdings(slots.stream, slots.token, config.weave),
             time=slots.micro_turn,
             room=room,

@@ -6,18 +6,35 @@ chosen and the shared experts together, so shared experts act as a sink; the bia
 weights (auxiliary-loss-free balancing, Wang et al. 2024, arXiv 2408.15664). Router and weights
 are float32. Training computes every expert on every slot: dropless, and exact. A live call, whose
 weights come as rows of their stacks, goes through the experts that some slot chose, each weight
-read once; the sums are the same.
+read once; the sums are the same. Where experts are split over devices, both go by way of
+`expert_parallel`.
 """
 
 import jax
 import jax.numpy as jnp
 
+from interaction import sharding
 from interaction.kernels import experts as kernel
 from interaction.kernels.experts_plan import NOBODY
 from interaction.kernels.implementation import Implementation
 from interaction.kernels.streamed import Row, project
+from interaction.models import expert_parallel
 from interaction.models.config import TransformerConfig
 from interaction.shapes import Array, Bool, Float
+from interaction.types import pytree
+
+
+@pytree
+class Load:
+    """What went where.
+
+    Attributes:
+        share: float32 ``[E]``, each expert's share of the (valid slot, choice) pairs.
+        dropped: float32 scalar, share of the pairs that were dropped (0 without a capacity).
+    """
+
+    share: Array
+    dropped: Array
 
 
 def route(
@@ -72,21 +89,61 @@ def gated(
 def live_experts(params: dict, x_BTD: Array, chosen_BTA: Array, weights_BTA: Array, config):
     """Routed experts of a live call: weights are read where they lie, touched experts alone."""
     rows = [params[name] for name in ("gate", "up", "down")]
+    stacks = tuple(row.stack for row in rows)
     scales = tuple(row.scale for row in rows) if rows[0].scale is not None else None
+
+    def compute(x_MD, chosen_MA, weights_MA, stacks, scales, layer):
+        rows, per_row = chosen_MA.shape
+        who = kernel.choose(config.implementation, rows, stacks[0].shape[1], per_row)
+        if scales is not None:
+            who = Implementation.TOUCHED  # the one that reads int8
+        return kernel.mix(
+            x_MD, chosen_MA, weights_MA, *stacks, implementation=who, layer=layer, scales=scales
+        )
+
+    if sharding.mesh_sizes():
+        return expert_parallel.in_live_call(
+            x_BTD, chosen_BTA, weights_BTA, stacks, scales, rows[0].index, compute
+        )
     B, T, A = chosen_BTA.shape
-    who = kernel.choose(config.implementation, B * T, config.experts, A)
-    if scales is not None:
-        who = Implementation.TOUCHED  # the one that reads int8
-    out = kernel.mix(
-        x_BTD.reshape(B * T, -1),
-        chosen_BTA.reshape(B * T, A),
-        weights_BTA.reshape(B * T, A),
-        *(row.stack for row in rows),
-        implementation=who,
-        layer=rows[0].index,
-        scales=scales,
+    flat = (x_BTD.reshape(B * T, -1), chosen_BTA.reshape(B * T, A), weights_BTA.reshape(B * T, A))
+    return compute(*flat, stacks, scales, rows[0].index).reshape(x_BTD.shape)
+
+
+def one_expert_each(rows_RD: Array, expert_R: Array, gate: Array, up: Array, down: Array) -> Array:
+    """Rows through one expert each; a row of NOBODY holds no meaning.
+
+    Every row goes through every expert, except on TPU, where rows are sorted and the product is a
+    grouped one (XLA computes that densely elsewhere).
+    """
+    if gate.shape[0] == 1:
+        hidden = jax.nn.silu(rows_RD @ gate[0]) * (rows_RD @ up[0])
+        return hidden @ down[0]
+    return jax.lax.platform_dependent(
+        rows_RD, expert_R, gate, up, down, tpu=_grouped, default=_every
     )
-    return out.reshape(x_BTD.shape)
+
+
+def _every(rows_RD, expert_R, gate, up, down) -> Array:
+    """`one_expert_each` by computing all of them."""
+    own = jax.nn.one_hot(expert_R, gate.shape[0], dtype=jnp.float32)
+    return gated(gate, up, down, rows_RD[None], own[None])[0]
+
+
+def _grouped(rows_RD, expert_R, gate, up, down) -> Array:
+    """`one_expert_each` by sorting; rows of NOBODY go behind the last group and stay zero."""
+    experts = gate.shape[0]
+    group = jnp.where(expert_R < 0, experts, expert_R)
+    order = jnp.argsort(group, stable=True)
+    sizes = jnp.zeros((experts,), jnp.int32).at[group].add(1, mode="drop")
+    there = (group[order] < experts)[:, None]
+
+    def product(rows, matrices):
+        return jnp.where(there, jax.lax.ragged_dot(rows, matrices, sizes), 0)
+
+    x = jnp.where(there, rows_RD[order], 0)
+    mixed = product(jax.nn.silu(product(x, gate)) * product(x, up), down)
+    return jnp.zeros_like(mixed).at[order].set(mixed, unique_indices=True)
 
 
 def shared_rows(gate: Row, up: Row, down: Row, x_BTD: Array, weights_BTE: Array) -> Array:
@@ -105,7 +162,9 @@ def mixture(
     x_BTD: Float[Array, "B T D"],
     valid_BT: Bool[Array, "B T"],
     config: TransformerConfig,
-) -> tuple[Float[Array, "B T D"], Float[Array, "E"]]:
+    *,
+    capacity_factor: float | None = None,
+) -> tuple[Float[Array, "B T D"], Load]:
     """Routed and shared experts.
 
     Args:
@@ -113,15 +172,25 @@ def mixture(
         x_BTD: normalised hidden states.
         valid_BT: slots that count in the load.
         config: the stack.
+        capacity_factor: training with experts split over devices: see
+            `expert_parallel.block_rows`; None: nothing is dropped.
 
     Returns:
-        The mixed states, and the share of (valid slot, choice) pairs that went to each expert.
+        The mixed states, and what went where.
     """
     chosen_BTA, weights_BTA, shared_weights = route(params, x_BTD, config)
+    there_BTA = jnp.where(valid_BT[..., None], chosen_BTA, NOBODY)
+    total = jnp.maximum(jnp.sum(valid_BT) * config.experts_per_slot, 1)
     live = isinstance(params["gate"], Row)
-    chosen_BTA = jnp.where(valid_BT[..., None], chosen_BTA, NOBODY) if live else chosen_BTA
+    dropped = jnp.int32(0)
     if live:
-        out = live_experts(params, x_BTD, chosen_BTA, weights_BTA, config)
+        out = live_experts(params, x_BTD, there_BTA, weights_BTA, config)
+    elif sharding.mesh_sizes().get(sharding.EXPERT, 1) > 1:
+        matrices = (params["gate"], params["up"], params["down"])
+        out, dropped = expert_parallel.in_training(
+            x_BTD, there_BTA, weights_BTA, matrices, one_expert_each,
+            capacity_factor=capacity_factor,
+        )  # fmt: skip
     else:
         weights_BTE = dense_weights(chosen_BTA, weights_BTA, config.experts)
         out = gated(params["gate"], params["up"], params["down"], x_BTD, weights_BTE)
@@ -130,5 +199,4 @@ def mixture(
         gate, up, down = (params[f"shared_{name}"] for name in ("gate", "up", "down"))
         out = out + mix(gate, up, down, x_BTD, shared_weights)
     picked = jax.nn.one_hot(chosen_BTA, config.experts) * valid_BT[..., None, None]
-    total = jnp.maximum(jnp.sum(valid_BT) * config.experts_per_slot, 1)
-    return out, jnp.sum(picked, axis=(0, 1, 2)) / total
+    return out, Load(share=jnp.sum(picked, axis=(0, 1, 2)) / total, dropped=dropped / total)

@@ -7,28 +7,25 @@ the cache with these slots in it, and each mixture layer's expert load. `run` is
 
 import collections
 import dataclasses
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from interaction.kernels import attention as attention_kernel
-from interaction.kernels.implementation import Implementation
 from interaction.kernels.streamed import Row, project
 from interaction.models import attention as att
 from interaction.models.attention import Whereabouts, rms_norm
-from interaction.models.attention_blocks import attend_by_kernel, attend_in_cache
+from interaction.models.attention_live import attend_live, plan
+from interaction.models.cache import Stored, admit
 from interaction.models.config import (
     AttentionKind,
     MlpKind,
     QueryKeyNorm,
     TransformerConfig,
 )
-from interaction.models.memory import Holding, Room
-from interaction.models.moe import mixture
+from interaction.models.moe import Load, mixture
 from interaction.shapes import Array, Float
-from interaction.types import pytree
+from interaction.sharding import constrain
 
 Kinds = tuple[tuple[AttentionKind, MlpKind], ...]
 
@@ -63,144 +60,6 @@ def segments(kinds: Kinds) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-# ---------------------------------------------------------------------------- cache
-
-
-@pytree
-class Stored:
-    """What the global store keeps of one call's slots, and where.
-
-    Attributes:
-        holding: int32 ``[B, T]``, `memory.Holding`.
-        time: int32 ``[B, T]``, micro-turn.
-        room: the micro-turn's places.
-    """
-
-    holding: Array
-    time: Array
-    room: Room
-
-
-def init_cache(
-    config: TransformerConfig,
-    lanes: int,
-    *,
-    local_slots: int,
-    global_slots: int,
-    dtype,
-    typed: bool = False,
-) -> dict:
-    """An empty cache.
-
-    For each kind of attention: keys and values ``[L_kind, B, S, K, H]`` in a store of S slots, the
-    position and order of each stored slot ``[B, S]`` (order -1: empty), and the last valid slots
-    that its convolutions need. Of a `typed` global store also what each place holds and its
-    micro-turn ``[B, S]``, and ``lost_text`` ``[B]``, the text slots that gave way so far. For the
-    block convolutions ``[L, B, J - 1, D]``; and ``count`` ``[B]``, the lane's running count of
-    slots.
-    """
-    past = config.convolution_width - 1
-    cache: dict = {"count": jnp.zeros((lanes,), jnp.int32)}
-    for kind in AttentionKind:
-        number = config.count(kind)
-        if not number:
-            continue
-        heads = config.attention(kind)
-        assert heads is not None
-        size = local_slots if kind is AttentionKind.LOCAL else global_slots
-        shape = (number, lanes, size, heads.kv_heads, heads.head_width)
-        entry = {
-            "key": jnp.zeros(shape, dtype),
-            "value": jnp.zeros(shape, dtype),
-            "position": jnp.zeros((lanes, size), jnp.int32),
-            "order": jnp.full((lanes, size), att.NOT_THERE, jnp.int32),
-        }
-        if past > 0:
-            channels = heads.kv_heads * heads.head_width
-            entry["key_conv"] = jnp.zeros((number, lanes, past, channels), jnp.float32)
-            entry["value_conv"] = jnp.zeros((number, lanes, past, channels), jnp.float32)
-        if typed and kind is AttentionKind.GLOBAL:
-            entry["holding"] = jnp.zeros((lanes, size), jnp.int32)
-            entry["time"] = jnp.zeros((lanes, size), jnp.int32)
-            cache["lost_text"] = jnp.zeros((lanes,), jnp.int32)
-        cache[kind.value] = entry
-    if past > 0:
-        for name in ("attention_conv", "mlp_conv"):
-            cache[name] = jnp.zeros((config.layers, lanes, past, config.width), jnp.float32)
-    return cache
-
-
-def _admit(
-    cache: dict, position_BT: Array, valid_BT: Array, stored: "Stored | None"
-) -> tuple[dict, Whereabouts, dict]:
-    """Give this call's valid slots their order and ring places.
-
-    Args:
-        cache: from `init_cache`.
-        position_BT: positions.
-        valid_BT: which slots are there.
-        stored: what the global store keeps of them and where; None: it is a ring.
-
-    Returns:
-        The cache with orders and positions written, the slots' whereabouts, and for each kind
-        the place of every slot (the store's size for slots that are not there: dropped).
-    """
-    steps = jnp.cumsum(valid_BT.astype(jnp.int32), axis=1)
-    order = jnp.where(valid_BT, cache["count"][:, None] + steps - 1, att.NOT_THERE)
-    cache = dict(cache, count=cache["count"] + steps[:, -1])
-    lanes = jnp.arange(order.shape[0])[:, None]
-    places = {}
-    for kind in AttentionKind:
-        if kind.value not in cache:
-            continue
-        entry = dict(cache[kind.value])
-        size = entry["order"].shape[1]
-        place = order % size
-        if stored is not None and kind is AttentionKind.GLOBAL:
-            index = jnp.maximum(order - stored.room.since[:, None], 0)
-            place = jnp.take_along_axis(stored.room.place, index, axis=1)
-            cache, entry = _store(cache, entry, place, valid_BT, stored)
-        place = jnp.where(valid_BT, place, size)
-        entry["order"] = entry["order"].at[lanes, place].set(order, mode="drop")
-        entry["position"] = entry["position"].at[lanes, place].set(position_BT, mode="drop")
-        cache[kind.value] = entry
-        places[kind] = place
-    return cache, Whereabouts(position=position_BT, order=order), places
-
-
-def _store(cache: dict, entry: dict, place_BT, valid_BT, stored: "Stored") -> tuple[dict, dict]:
-    """Writes what these slots hold; counts the text that they take the place of."""
-    size = entry["order"].shape[1]
-    lanes = jnp.arange(place_BT.shape[0])[:, None]
-    before = jnp.take_along_axis(entry["holding"], place_BT, axis=1)
-    lost = valid_BT & (before == int(Holding.TEXT))
-    place = jnp.where(valid_BT, place_BT, size)
-    entry["holding"] = entry["holding"].at[lanes, place].set(stored.holding, mode="drop")
-    entry["time"] = entry["time"].at[lanes, place].set(stored.time, mode="drop")
-    lost_text = cache["lost_text"] + jnp.sum(lost, axis=1, dtype=jnp.int32)
-    return dict(cache, lost_text=lost_text), entry
-
-
-def _planned(cache: dict, where: Whereabouts, config: TransformerConfig) -> dict | None:
-    """Which blocks of each kind's store the attention kernels read; one plan for all layers."""
-    if config.implementation is Implementation.REFERENCE:
-        return None
-    blocks = attention_kernel.BLOCKS[config.implementation]
-    found = {}
-    for kind in AttentionKind:
-        if kind.value in cache:
-            entry, heads = cache[kind.value], config.attention(kind)
-            found[kind] = attention_kernel.plan(
-                att.places(where),
-                attention_kernel.Places(entry["position"], entry["order"]),
-                None,
-                window=heads.window,
-                extent=0 if att.uses_rotary(config) else heads.bias_extent,
-                block=blocks.keys,
-            )
-    return found
-
-
 # ---------------------------------------------------------------------------- one layer
 
 
@@ -216,6 +75,7 @@ class _Call:
     consecutive: bool
     until: Array | None
     planned: dict | None = None
+    capacity_factor: float | None = None
 
 
 def _convolve(x, weight, cache, name, index, call: _Call):
@@ -272,13 +132,11 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
             value=entry["value"].at[index, lanes, place].set(value, mode="drop"),
         )
         keys = Whereabouts(position=entry["position"], order=entry["order"])
-        attend = attend_in_cache
-        if config.implementation is not Implementation.REFERENCE:
-            assert call.planned is not None
-            attend = functools.partial(
-                attend_by_kernel, implementation=config.implementation, planned=call.planned[kind]
-            )
-        out = attend(query, entry["key"], entry["value"], index, bias, keys=keys, **shared)
+        out = attend_live(
+            query, entry["key"], entry["value"], index, bias, keys=keys, **shared,
+            implementation=config.implementation,
+            planned=None if call.planned is None else call.planned[kind],
+        )  # fmt: skip
     out = project(out, p["output"], contract=2)
     return out, cache if cache is None else dict(cache, **{kind.value: entry})
 
@@ -298,7 +156,7 @@ def _layer(p: dict, x, cache, kinds, index: dict, call: _Call):
     y = rms_norm(x, block["mlp_norm"], config.norm_epsilon)
     load = None
     if mlp is MlpKind.MOE:
-        y, load = mixture(p["mlp"], y, call.valid_BT, config)
+        y, load = mixture(p["mlp"], y, call.valid_BT, config, capacity_factor=call.capacity_factor)
     else:
         hidden = jax.nn.silu(project(y, p["mlp"]["gate"])) * project(y, p["mlp"]["up"])
         y = project(hidden, p["mlp"]["down"])
@@ -306,7 +164,7 @@ def _layer(p: dict, x, cache, kinds, index: dict, call: _Call):
             y = y * p["mlp"]["scale"]
     if "mlp_conv" in block:
         y, cache = _convolve(y, block["mlp_conv"], cache, "mlp_conv", index["block"], call)
-    return x + y, cache, load
+    return constrain(x + y, "batch", "slots", None), cache, load
 
 
 # ---------------------------------------------------------------------------- the stack
@@ -360,7 +218,7 @@ def _scan_segment(params: dict, segment: Segment, before: dict, x, cache, call: 
             x, cache, load = _layer(p, x, cache, kinds, index, call)
             if load is not None:
                 loads.append(load)
-        return (x, cache), (jnp.stack(loads) if loads else jnp.zeros((0, call.config.experts)))
+        return (x, cache), _stacked(loads, call.config.experts)
 
     unroll = min(call.config.unroll, segment.repeats)
     (x, cache), loads = jax.lax.scan(
@@ -370,7 +228,15 @@ def _scan_segment(params: dict, segment: Segment, before: dict, x, cache, call: 
         name: before.get(name, 0) + per_period[name] * segment.repeats
         for name in {*before, *per_period}
     }
-    return x, cache, loads.reshape(math.prod(loads.shape[:2]), loads.shape[2]), after
+    flat = lambda leaf: leaf.reshape(math.prod(leaf.shape[:2]), *leaf.shape[2:])
+    return x, cache, jax.tree.map(flat, loads), after
+
+
+def _stacked(loads: list[Load], experts: int) -> Load:
+    """Loads of layers in one."""
+    if not loads:
+        return Load(share=jnp.zeros((0, experts)), dropped=jnp.zeros((0,)))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *loads)
 
 
 def run(
@@ -384,7 +250,8 @@ def run(
     consecutive: bool = False,
     stored: Stored | None = None,
     until_BT: Array | None = None,
-) -> tuple[Float[Array, "B T D"], dict | None, Float[Array, "L E"]]:
+    capacity_factor: float | None = None,
+) -> tuple[Float[Array, "B T D"], dict | None, Load]:
     """The stack over one call's slots.
 
     Args:
@@ -393,15 +260,16 @@ def run(
         config: the stack.
         position_BT: position of each slot.
         valid_BT: which slots are there.
-        cache: from `init_cache`; None: these slots are all there is (training).
+        cache: from `cache.init_cache`; None: these slots are all there is (training).
         consecutive: positions are 0..T-1 in every row (lets the bias be laid out by a shift).
         stored: with a cache that has typed memory: what the slots hold and where they go.
         until_BT: without a cache: the count of slots from which global layers no longer see a
             slot (`memory.last_seen`).
+        capacity_factor: without a cache: see `moe.mixture`.
 
     Returns:
         Normalised hidden states (meaningless where not valid), the new cache, and the load of
-        every mixture layer.
+        every mixture layer, stacked.
     """
     added = jnp.sum(valid_BT, axis=1, dtype=jnp.int32)
     places = None
@@ -409,16 +277,18 @@ def run(
         order = jnp.where(valid_BT, jnp.arange(x_BTD.shape[1])[None], att.NOT_THERE)
         where = Whereabouts(position=position_BT, order=order)
     else:
-        cache, where, places = _admit(cache, position_BT, valid_BT, stored)
-    planned = None if cache is None else _planned(cache, where, config)
-    call = _Call(config, where, valid_BT, added, places, consecutive, until_BT, planned)
+        cache, where, places = admit(cache, position_BT, valid_BT, stored)
+    planned = None if cache is None else plan(cache, where, config)
+    call = _Call(
+        config, where, valid_BT, added, places, consecutive, until_BT, planned, capacity_factor
+    )
     kinds = tuple(zip(config.attention_kinds, config.mlp_kinds, strict=True))
-    x, before, loads = x_BTD, {}, []
+    x, before, loads = constrain(x_BTD, "batch", "slots", None), {}, []
     for segment in segments(kinds):
         x, cache, load, before = _scan_segment(params, segment, before, x, cache, call)
         loads.append(load)
     x = rms_norm(x, params["final_norm"], config.norm_epsilon)
-    return x, cache, jnp.concatenate(loads)
+    return x, cache, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *loads)
 
 
 def embed_tokens(params: dict, token: Array, config: TransformerConfig) -> Array:

@@ -22,7 +22,7 @@ class SessionState:
     """State of B lanes.
 
     Attributes:
-        cache: attention rings and convolution states (`models.transformer.init_cache`).
+        cache: attention rings and convolution states (`models.cache.init_cache`).
         micro_turn: int32 ``[B]`` session time of the next micro-turn.
         audio_carry: float32 ``[B, 800]`` last heard samples, which the next dMel window needs.
         heard: int32 ``[B]`` micro-turn of the last heard chunk, -1 before any.

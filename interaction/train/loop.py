@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
 from absl import flags, logging
-from jax.sharding import PartitionSpec
 
 from interaction import configuration, sharding
 from interaction.data.config import DataConfig
@@ -28,8 +27,9 @@ from interaction.data.pipeline import batches as make_batches
 from interaction.data.recall import RecallConfig
 from interaction.models.checkpoint import load_model, save_model
 from interaction.models.config import InteractionConfig
-from interaction.models.parameters import init_params
+from interaction.models.parameters import init_params, param_axes
 from interaction.models.vocoder import load_vocoder
+from interaction.sharding import MeshConfig
 from interaction.train import losses, optimizer
 from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
@@ -50,7 +50,11 @@ class TrainConfig:
         steps: steps in all.
         batch: conversations per step, B.
         workers: processes that prepare data.
-        devices: devices that share each batch; on CPU each is a thread of this process.
+        mesh: devices that share each batch and the parameters; on CPU each is a thread of this
+            process.
+        capacity_factor: where experts are split over devices: room for so many times the mean
+            number of pairs of a slot and an expert that one device sends another; what finds none
+            is dropped and counted in the metrics. None: room for all.
         seed: of parameters and noise (the data have their own).
         vocoder: file of a trained vocoder, which is taken over as it is; empty: a fresh one.
         start: native checkpoint to start from; empty: fresh parameters.
@@ -68,7 +72,8 @@ class TrainConfig:
     steps: int = 1000
     batch: int = 16
     workers: int = 1
-    devices: int = 1
+    mesh: MeshConfig = MeshConfig()
+    capacity_factor: float | None = None
     seed: int = 0
     vocoder: str = ""
     start: str = ""
@@ -79,8 +84,20 @@ class TrainConfig:
     def __post_init__(self):
         if self.curriculum is not None and self.recall is not None:
             raise ValueError("curriculum and recall are both given; a run has one kind of sessions")
-        if self.devices < 1 or self.batch % self.devices:
-            raise ValueError(f"devices={self.devices} does not divide batch={self.batch}")
+        if self.batch % self.mesh.batch_shards:
+            raise ValueError(
+                f"mesh.batch_shards={self.mesh.batch_shards} does not divide batch={self.batch}"
+            )
+        stack = self.model.transformer
+        if stack.experts % self.mesh.expert:
+            raise ValueError(
+                f"mesh.expert={self.mesh.expert} does not divide experts={stack.experts}"
+            )
+        if self.capacity_factor is not None and self.mesh.expert == 1:
+            raise ValueError(
+                f"capacity_factor={self.capacity_factor} needs experts that are split over "
+                f"devices, mesh.expert={self.mesh.expert}"
+            )
 
 
 @pytree
@@ -122,9 +139,9 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     logging.set_verbosity(logging.INFO)
 
     # ------------------------------------------------------------------ state and data
-    if config.devices > 1:
-        jax.config.update("jax_num_cpu_devices", config.devices)
-    mesh = sharding.data_mesh(config.devices)
+    if config.mesh.devices > 1:
+        jax.config.update("jax_num_cpu_devices", config.mesh.devices)
+    mesh = sharding.make_mesh(config.mesh)
     params = _start(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
@@ -138,7 +155,8 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     batches = make_batches(data, size=config.batch, workers=config.workers)
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     with ocp.CheckpointManager(workdir / "checkpoints", options=options) as manager:
-        state = jax.device_put(_resume(manager, state, batches), sharding.replicated(mesh))
+        laid = sharding.shardings(mesh, state_specs(state, config))
+        state = jax.device_put(_resume(manager, state, batches), laid)
         state = _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager)
     return _export(config, state, vocoder_params, workdir / "final")
 
@@ -153,7 +171,8 @@ def _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager)
         waiting = time.monotonic()
         batch = jax.device_put(next(batches), sharding.by_batch(mesh))
         recorder.waited += time.monotonic() - waiting
-        state, metrics = step_function(state, batch)
+        with jax.set_mesh(mesh):
+            state, metrics = step_function(state, batch)
         recorder.add(step + 1, metrics)
         validates = config.validate_every and (step + 1) % config.validate_every == 0
         saves = time.monotonic() - saved > 60 * config.checkpoint_minutes
@@ -176,32 +195,17 @@ def _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager)
 def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
     """The jitted ``(state, batch) -> (state, metrics)``; the state is donated.
 
-    Every device takes the gradient of its share of the batch; the mean of these is applied.
+    It is the step of one device, laid over the mesh; to be traced under ``jax.set_mesh(mesh)``.
     """
 
-    def gradients(params, batch, key):
-        mine = key
-        if config.devices > 1:
-            mine = jax.random.fold_in(key, jax.lax.axis_index(sharding.DATA))
-
-        def loss(params):
-            return losses.total(params, batch, mine, config.model, config.loss)
-
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        return jax.lax.pmean((gradient, metrics), sharding.DATA)
-
-    everywhere, split = PartitionSpec(), PartitionSpec(sharding.DATA)
-    shared = jax.shard_map(
-        gradients,
-        mesh=mesh,
-        in_specs=(everywhere, split, everywhere),
-        out_specs=(everywhere, everywhere),
-        check_vma=False,
-    )
+    def loss(params, batch, key):
+        return losses.total(
+            params, batch, key, config.model, config.loss, capacity_factor=config.capacity_factor
+        )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        gradient, metrics = shared(state.params, batch, key)
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         updates, moments = rule.update(gradient, state.moments, state.params)
         params: dict = optax.apply_updates(state.params, updates)  # type: ignore[assignment]
@@ -209,9 +213,16 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
         mean = optimizer.average(state.mean, params, config.optimizer.average, state.step)
         next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
         metrics["expert_load_max"] = jnp.max(metrics.pop("load"), initial=0.0)
-        return next_state, metrics
+        specs = state_specs(next_state, config)
+        return jax.tree.map(sharding.place, next_state, specs), metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def state_specs(state: TrainState, config: TrainConfig) -> TrainState:
+    """Partition specs of a state of training, arrays or shapes."""
+    axes = param_axes(config.model)
+    return sharding.parameter_specs(state, axes, config.mesh, sharding.Purpose.TRAINING)
 
 
 def _start(config: TrainConfig) -> dict:

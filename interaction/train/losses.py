@@ -39,15 +39,23 @@ def total(
     key: jax.Array,
     config: InteractionConfig,
     weights: LossConfig,
+    *,
+    capacity_factor: float | None = None,
 ) -> tuple[jax.Array, dict]:
-    """Weighted sum of the losses, and a dict of scalars and the expert load."""
+    """Weighted sum of the losses, and a dict of scalars and the expert load.
+
+    ``dropped`` is the share of (slot, expert) pairs that found no room (`moe.mixture`).
+    """
     feedback_key, flow_key = jax.random.split(key)
     noisy = noisy_feedback(batch, feedback_key, weights.own_speech_noise)
-    out = interaction_model.forward(params, noisy, config)
+    out = interaction_model.forward(params, noisy, config, capacity_factor=capacity_factor)
     text, text_metrics = text_loss(out.logits, batch, config)
     speech = flow_loss(params["flow"], out.hidden, batch, flow_key, weights.flow_draws)
     loss = weights.text * text + weights.speech * speech
-    return loss, {"loss": loss, "text": text, "speech": speech, "load": out.load, **text_metrics}
+    parts = {"loss": loss, "text": text, "speech": speech, **text_metrics}
+    if capacity_factor is not None:
+        parts["dropped"] = jnp.mean(out.load.dropped)
+    return loss, {**parts, "load": out.load.share}
 
 
 def noisy_feedback(batch: Batch, key: jax.Array, greatest: float) -> Batch:

@@ -1,0 +1,192 @@
+"""One small model on many meshes: what it gives on one device, and what on several.
+
+In: a `MeshConfig`. Out: forward, gradient and a live step, computed on that mesh, as numpy. Sizes
+are such that every axis of 2, 4 and 8 devices divides something: 8 experts, 8 lanes, 8 heads.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interaction import sharding
+from interaction.models import interaction_model, transformer
+from interaction.models.config import AttentionConfig, InteractionConfig
+from interaction.models.parameters import param_axes
+from interaction.session.state import init_state, state_specs
+from interaction.shapes import Array
+from interaction.sharding import MeshConfig, Purpose
+from interaction.train import losses
+from interaction.types import AudioChunk, Batch, Control, MicroTurn
+from tests.models_for_tests import DENSE, GLOBAL, LOCAL, MOE, padded, random_params, tiny
+
+LANES = 8
+
+
+@functools.cache
+def model() -> InteractionConfig:
+    """Two layers; kv heads that 2 divides, heads that 8 divides, experts that 8 divides."""
+    return tiny(
+        width=32,
+        attention_kinds=(LOCAL, GLOBAL),
+        mlp_kinds=(DENSE, MOE),
+        local=AttentionConfig(heads=8, kv_heads=4, head_width=6, window=13, bias_extent=9),
+        global_=AttentionConfig(heads=8, kv_heads=2, head_width=10, window=None, bias_extent=19),
+        dense_width=48,
+        expert_width=24,
+        experts=8,
+        experts_per_slot=3,
+        vocabulary=288,
+        global_slots=64,
+    )
+
+
+@functools.cache
+def params() -> dict:
+    return random_params(model())
+
+
+def turns(lane: int, count: int = 3) -> list[MicroTurn]:
+    """Micro-turns of one conversation: sound, a word now and then, its own speech."""
+    config, rng = model(), np.random.default_rng(lane)
+    first = config.ordinary_tokens
+
+    def turn(now: int) -> MicroTurn:
+        speaks = (now + lane) % 2 == 1
+        closer = Control.SPEAK if speaks else Control.PASS
+        mel = rng.normal(size=(config.grid.mel_frames, config.mel.bands)).astype(np.float32)
+        said = (first + int(Control.WRITE), int(rng.integers(0, first))) if lane % 3 == 0 else ()
+        return MicroTurn(
+            now,
+            audio=(AudioChunk(rng.integers(0, 16, (4, 80)).astype(np.uint8)),),
+            text_out=(*said, first + int(closer)),
+            speech=mel if speaks else None,
+        )
+
+    return [turn(now) for now in range(count)]
+
+
+@functools.cache
+def batch() -> Batch:
+    """Eight conversations of unlike lengths; T is a multiple of 8."""
+    made = padded([turns(lane, 2 + lane % 2) for lane in range(LANES)], model())
+    short = -made.slots.stream.shape[1] % 8
+
+    def wider(x):
+        return jnp.pad(x, ((0, 0), (0, short)))
+
+    targets = dataclasses.replace(
+        made.targets,
+        token=jnp.pad(made.targets.token, ((0, 0), (0, short)), constant_values=-1),
+        token_weight=wider(made.targets.token_weight),
+    )
+    return dataclasses.replace(made, slots=jax.tree.map(wider, made.slots), targets=targets)
+
+
+def meshes(devices: int) -> list[MeshConfig]:
+    """Every mesh of so many devices."""
+    sizes = [n for n in range(1, devices + 1) if devices % n == 0]
+    found = [MeshConfig(*shape) for shape in itertools.product(sizes, repeat=5)]
+    return [config for config in found if config.devices == devices]
+
+
+def laid_params(tree: dict, config: MeshConfig, mesh, purpose: Purpose) -> dict:
+    specs = sharding.parameter_specs(tree, param_axes(model()), config, purpose)
+    return jax.device_put(tree, sharding.shardings(mesh, specs))
+
+
+def gradient_of(config: MeshConfig, *, capacity_factor: float | None = None) -> dict[str, Any]:
+    """Loss, logits of valid slots, load and gradients of the training loss."""
+    mesh = sharding.make_mesh(config)
+
+    @jax.jit
+    def both(params, batch):
+        def loss(params):
+            total, parts = losses.total(
+                params, batch, jax.random.key(7), model(), losses.LossConfig(),
+                capacity_factor=capacity_factor,
+            )  # fmt: skip
+            return total, parts
+
+        (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        out = interaction_model.forward(params, batch, model(), capacity_factor=capacity_factor)
+        logits = jnp.where(batch.slots.valid[..., None], out.logits, 0.0)
+        return {"parts": parts, "gradient": gradient, "logits": logits}
+
+    laid = laid_params(params(), config, mesh, Purpose.TRAINING)
+    with jax.set_mesh(mesh):
+        made = both(laid, jax.device_put(batch(), sharding.by_batch(mesh)))
+    return fetched(made)
+
+
+def stack_states() -> tuple[Array, Array]:
+    """States of 8 rows of 16 slots, and which are there: rows of unlike lengths, one empty."""
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.normal(size=(LANES, 16, model().transformer.width)), jnp.float32)
+    length = jnp.asarray([16, 9, 0, 12, 16, 5, 7, 1])
+    return x, jnp.arange(16)[None] < length[:, None]
+
+
+def stack_gradient(config: MeshConfig, *, capacity_factor: float | None = None) -> dict:
+    """Hidden states of the stack alone, its load, and gradients with respect to all it takes."""
+    mesh, stack = sharding.make_mesh(config), model().transformer
+    x, valid = stack_states()
+    weight = jnp.asarray(np.random.default_rng(4).normal(size=x.shape), jnp.float32)
+    position = jnp.broadcast_to(jnp.arange(16, dtype=jnp.int32)[None], valid.shape)
+
+    @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    def loss(params, x, valid, position, weight):
+        hidden, _, load = transformer.run(
+            params["transformer"], x, stack, position_BT=position, valid_BT=valid,
+            consecutive=True, capacity_factor=capacity_factor,
+        )  # fmt: skip
+        hidden = jnp.where(valid[..., None], hidden, 0.0)
+        return jnp.sum(hidden * weight), (hidden, load)
+
+    laid = laid_params({"transformer": params()["transformer"]}, config, mesh, Purpose.TRAINING)
+    rows = jax.device_put((x, valid, position, weight), sharding.by_batch(mesh))
+    with jax.set_mesh(mesh):
+        (_, (hidden, load)), gradient = jax.jit(loss)(laid, *rows)
+    return fetched({"hidden": hidden, "load": load, "gradient": gradient})
+
+
+def stack_calls(config: MeshConfig) -> dict:
+    """Two live calls of the stack alone against its cache, lanes of unlike lengths."""
+    mesh, stack = sharding.make_mesh(config), model().transformer
+    x, valid = stack_states()
+    specs = state_specs(model(), LANES, config).cache
+    cache = jax.device_put(init_state(model(), LANES).cache, sharding.shardings(mesh, specs))
+    cache = {name: leaf for name, leaf in cache.items() if name != "lost_text"}
+
+    @jax.jit
+    def call(params, cache, x, valid):
+        position = cache["count"][:, None] + jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
+        hidden, cache, _ = transformer.run(
+            params["transformer"], x, stack, position_BT=position, valid_BT=valid, cache=cache
+        )
+        return jnp.where(valid[..., None], hidden, 0.0), cache
+
+    laid = laid_params({"transformer": params()["transformer"]}, config, mesh, Purpose.SERVING)
+    rows = jax.device_put((x, valid), sharding.by_batch(mesh))
+    with jax.set_mesh(mesh):
+        first, cache = call(laid, cache, *rows)
+        second, cache = call(laid, cache, *rows)
+    return fetched({"first": first, "second": second, "cache": cache})
+
+
+def fetched(tree):
+    """The same as numpy."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def worst(a, b) -> float:
+    """Greatest difference of two trees, each leaf's against its greatest value."""
+    found = 0.0
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        found = max(found, float(np.max(np.abs(x - y), initial=0.0) / (np.max(np.abs(x)) + 1e-9)))
+    return found
