@@ -10,11 +10,13 @@ part of the package that does the work. ConfigDict stops here; below are frozen 
     python launch.py eval --suite all --system silent,oracle,model --checkpoint checkpoints/nano
     python launch.py export --checkpoint checkpoints/nano --platform cpu --out artefacts/nano_cpu
     python launch.py export-hf --from native/ --to released/
+    python launch.py submit --on slurm --nodes 2 -- train --config configs/smoke.py:2 ...
 """
 
 import argparse
 import ast
 import copy
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -34,13 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, FileNotFoundError) as error:
         if options.traceback:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     _eval_options(commands)
+    _submit_options(commands)
 
     export = commands.add_parser("export", help="checkpoint to programs that run without it")
     export.add_argument("--checkpoint", required=True, help="native checkpoint")
@@ -142,6 +144,49 @@ def _eval_options(commands: Any) -> None:
     evaluate.add_argument("--processes", type=int, default=2, help="that play side by side")
     evaluate.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")
     evaluate.set_defaults(run=_eval)
+
+
+def _submit_options(commands: Any) -> None:
+    submit = commands.add_parser(
+        "submit", help="run a command of this file on a cluster, or on several processes here",
+        description="Everything after -- is a command of launch.py with its options.",
+    )  # fmt: skip
+    submit.add_argument("--on", choices=("slurm", "local", "jobset", "skypilot"), required=True)
+    submit.add_argument("--dry-run", action="store_true", help="print everything, touch nothing")
+    submit.add_argument("--through", choices=("sbatch", "submitit"), default="sbatch", help="SLURM")
+    submit.add_argument("--name", help="of the job (default: the command's)")
+    for name, value, text in (
+        ("nodes", 1, "machines"),
+        ("tasks", 1, "processes per machine"),
+        ("cpus", 1, "cores per process"),
+        ("memory", 0, "GB per machine (default: the site's)"),
+        ("per-node", 0, "accelerators per machine"),
+        ("minutes", 60, "limit of time; a training that reaches it saves and is requeued"),
+        ("restarts", 3, "times to begin again after a process was killed"),
+    ):
+        submit.add_argument(f"--{name}", type=int, default=value, metavar="N", help=text)
+    for name, value, text in (
+        ("accelerator", "", "its kind, by the target's own name for it"),
+        ("topology", "", "of a TPU slice on GKE, as in 4x4"),
+        ("queue", "", "SLURM's partition, or Kueue's queue"),
+        ("account", "", "who pays, on SLURM"),
+        ("image", "", "container with this environment (JobSet, SkyPilot)"),
+        ("python", sys.executable, "interpreter where the job runs"),
+        ("root", str(pathlib.Path(__file__).absolute().parent), "this folder where the job runs"),
+        ("logs", "runs/logs", "folder for what processes print, from --root"),
+    ):
+        submit.add_argument(f"--{name}", default=value, help=text)
+    submit.add_argument(
+        "--volume", action="append", default=[], metavar="SOURCE=PATH",
+        help="a claim (JobSet) or a bucket (SkyPilot) and where the run finds it; may be repeated",
+    )  # fmt: skip
+    submit.add_argument(
+        "--sweep", action="append", default=[], metavar="A.B=V,V",
+        help="one run per value of a field of the training's configuration, as an array; repeated:"
+        " all combinations",
+    )  # fmt: skip
+    submit.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    submit.set_defaults(run=_submit)
 
 
 # ---------------------------------------------------------------- commands
@@ -208,6 +253,34 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
         judge=choose.judge(options.judge),
         processes=options.processes,
     )
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from interaction.launching import job as jobs
+    from interaction.launching import submit
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command or command[0] == "submit":
+        raise ValueError("after -- comes a command of launch.py other than submit")
+    _parser().parse_args(command)  # its mistakes are found here, not in the queue
+    given = vars(options)
+    volumes = [tuple(each.partition("=")[::2]) for each in options.volume]
+    if not all(source and path for source, path in volumes):
+        raise ValueError(f"--volume {options.volume}: write it as SOURCE=PATH")
+    need = {field.name: given[field.name] for field in dataclasses.fields(jobs.Resources)}
+    own = ("restarts", "queue", "account", "image", "python", "root", "logs")
+    job = jobs.Job(
+        name=options.name or command[0],
+        commands=jobs.sweep(command, options.sweep),
+        resources=jobs.Resources(**need),
+        volumes=tuple(volumes),
+        **{name: given[name] for name in own},
+    )
+    target, through = submit.Target(options.on), submit.Through(options.through)
+    if options.dry_run:
+        print(submit.plan(job, target, through), end="")
+        return 0
+    return submit.submit(job, target, through)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ LAYERS = (
     ("streams", "kernels", "checkpoints"),
     ("models",),
     ("session", "data"),
-    ("background", "train", "eval", "serving"),
+    ("background", "train", "eval", "serving", "launching"),
     ("launch",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

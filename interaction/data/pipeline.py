@@ -2,14 +2,14 @@
 
 In: `DataConfig`, a batch size. Out: an iterator of `interaction.types.Batch` of static sizes. The
 batch of a step depends on the config's seed and the step alone; the iterator's state can be saved
-and set (`get_state`, `set_state`), and its work runs in another process.
+and set (`get_state`, `set_state`), and its work runs in another process. In a job of several
+processes each makes its rows of every batch.
 """
 
 import dataclasses
 import functools
 from typing import Any
 
-import grain.python as grain
 from absl import flags
 
 from interaction.data.bank import bank_path, load_bank
@@ -17,6 +17,7 @@ from interaction.data.clips import Split
 from interaction.data.config import DataConfig
 from interaction.data.conversations import Conversations
 from interaction.data.curriculum.sessions import Curriculum, CurriculumConfig
+from interaction.data.order import GlobalBatches, Slices
 from interaction.data.recall import RecallConfig, RecallSource, prepare
 from interaction.data.recall import stack as stack_recall
 from interaction.streams.layout import WeaveConfig
@@ -106,7 +107,8 @@ def batches(
     split: Split = Split.TRAIN,
     workers: int = 1,
     start: int = 0,
-):
+    rows: slice = slice(None),
+) -> GlobalBatches:
     """An endless iterator of batches.
 
     Args:
@@ -115,13 +117,15 @@ def batches(
         split: train, or the held-out one (not of the memory experiment).
         workers: processes that prepare batches ahead; 0: a thread of this process.
         start: first step; step s holds the seeds ``[s size, (s + 1) size)``.
+        rows: those of each batch that this process makes.
 
     Returns:
         An iterator with `get_state` and `set_state`.
     """
     source: Any
     if isinstance(config, RecallConfig):
-        prepare()
+        if config.voice_share:
+            prepare()
         source, together = RecallSource(config, ENDLESS), functools.partial(stack_recall, config)
     else:
         if isinstance(config, CurriculumConfig):
@@ -133,12 +137,5 @@ def batches(
         together = functools.partial(stack, config)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads flags; a program without absl.app has none
-    dataset = grain.MapDataset.source(source)
-    if start:
-        dataset = dataset[start * size :]
-    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    dataset = dataset.batch(size, drop_remainder=True, batch_fn=together)
-    if workers:
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=3)
-        dataset = dataset.mp_prefetch(options)
-    return iter(dataset)
+    slices = Slices(source, together, size, rows, start * size)
+    return GlobalBatches(slices, workers=workers)

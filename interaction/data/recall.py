@@ -41,7 +41,7 @@ class RecallConfig:
         seed: of everything random.
         facts: fewest and most facts of a session.
         filler: fewest and most micro-turns between the facts and the first question.
-        voice_share: share of facts that are spoken.
+        voice_share: share of facts that are spoken; 0: no recordings are needed.
         sound_share, video_share, chatter_share: share of filling micro-turns with noise to hear,
             with pictures, with typed chatter.
         places: sizes of the global store that training draws from.
@@ -239,7 +239,8 @@ class RecallSource:
     def __getitem__(self, index: int) -> Remembered:
         config = self.config
         random = np.random.default_rng([config.seed, 5, int(index)])
-        turns, times = training_session(random, config, voices(Split.TRAIN))
+        clips = voices(Split.TRAIN) if config.voice_share else []
+        turns, times = training_session(random, config, clips)
         fits, sizes = micro_turns(turns, times), config.weave
         woven = weave(fits, sizes)
         while not _fits(woven, config):

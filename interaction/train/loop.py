@@ -3,7 +3,9 @@
 In: a `TrainConfig` and a working folder. Out: Orbax checkpoints with the state of the data inside,
 ``metrics.jsonl``, and at the end the averaged parameters as a native checkpoint. A run that was
 stopped resumes from its last checkpoint, with the very batch that would have come next; a loss
-that is not a number stops the run and names the step.
+that is not a number stops the run and names the step. The same loop runs in one process or in
+each of many (`train.processes`); on SIGTERM and SIGUSR2 it saves at a border between steps and
+ends with a status that asks to be run again (`train.border`).
 """
 
 import dataclasses
@@ -17,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import orbax.checkpoint as ocp
 from absl import flags, logging
 
 from interaction import configuration, sharding
@@ -30,7 +31,8 @@ from interaction.models.config import InteractionConfig
 from interaction.models.parameters import init_params, param_axes
 from interaction.models.vocoder import load_vocoder
 from interaction.sharding import MeshConfig
-from interaction.train import losses, optimizer
+from interaction.train import checkpointing, losses, optimizer, processes
+from interaction.train.border import Border, Interruption, Stopped
 from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
 from interaction.types import Batch, pytree
@@ -50,8 +52,8 @@ class TrainConfig:
         steps: steps in all.
         batch: conversations per step, B.
         workers: processes that prepare data.
-        mesh: devices that share each batch and the parameters; on CPU each is a thread of this
-            process.
+        mesh: devices that share each batch and the parameters, those of all processes together;
+            on CPU each is a thread of its process.
         capacity_factor: where experts are split over devices: room for so many times the mean
             number of pairs of a slot and an expert that one device sends another; what finds none
             is dropped and counted in the metrics. None: room for all.
@@ -129,10 +131,14 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
 
     Raises:
         FloatingPointError: a loss is not a number; names the step.
+        Stopped: a signal asked for it; the state is saved.
     """
-    workdir = pathlib.Path(workdir).absolute()
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
+    with Interruption() as interruption:
+        return _train(config, pathlib.Path(workdir).absolute(), interruption)
+
+
+def _train(config: TrainConfig, workdir: pathlib.Path, interruption: Interruption) -> pathlib.Path:
+    count = processes.start()
 
     if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl flags
         flags.FLAGS.mark_as_parsed()
@@ -140,8 +146,13 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
 
     # ------------------------------------------------------------------ state and data
     if config.mesh.devices > 1:
-        jax.config.update("jax_num_cpu_devices", config.mesh.devices)
+        jax.config.update("jax_num_cpu_devices", max(config.mesh.devices // count, 1))
+    processes.log_job()
     mesh = sharding.make_mesh(config.mesh)
+    processes.check_mesh(mesh)
+    if processes.is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
     params = _start(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
@@ -152,43 +163,47 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
         step=jnp.int32(0),
     )
     data = config.recall or config.curriculum or config.data
-    batches = make_batches(data, size=config.batch, workers=config.workers)
-    options = ocp.CheckpointManagerOptions(max_to_keep=2)
-    with ocp.CheckpointManager(workdir / "checkpoints", options=options) as manager:
-        laid = sharding.shardings(mesh, state_specs(state, config))
-        state = jax.device_put(_resume(manager, state, batches), laid)
-        state = _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager)
+    rows = processes.rows(sharding.by_batch(mesh), config.batch)
+    batches = make_batches(data, size=config.batch, workers=config.workers, rows=rows)
+    state = jax.device_put(state, sharding.shardings(mesh, state_specs(state, config)))
+    with checkpointing.manager(workdir / "checkpoints") as manager:
+        state = checkpointing.restore(manager, state, batches, config.batch)
+        border = Border(interruption, 60 * config.checkpoint_minutes)
+        state = _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager, border)
     return _export(config, state, vocoder_params, workdir / "final")
 
 
-def _steps(config, workdir, state, batches, mesh, rule, vocoder_params, manager) -> TrainState:
+def _steps(
+    config, workdir, state, batches, mesh, rule, vocoder_params, manager, border
+) -> TrainState:
     """From the state's step to the last; the last state, saved."""
     step_function = make_train_step(config, rule, mesh)
     recorder = _Recorder(workdir / "metrics.jsonl", config)
-    saved = time.monotonic()
     best = -math.inf
     for step in range(int(state.step), config.steps):
         waiting = time.monotonic()
-        batch = jax.device_put(next(batches), sharding.by_batch(mesh))
+        batch = processes.placed(next(batches), sharding.by_batch(mesh), config.batch)
         recorder.waited += time.monotonic() - waiting
         with jax.set_mesh(mesh):
             state, metrics = step_function(state, batch)
         recorder.add(step + 1, metrics)
         validates = config.validate_every and (step + 1) % config.validate_every == 0
-        saves = time.monotonic() - saved > 60 * config.checkpoint_minutes
-        if validates or saves:
+        decision = border.cross()
+        if validates or decision.save or decision.stop:
             recorder.flush()  # a state that is not finite is never kept
+        if decision.stop:
+            checkpointing.save(manager, step + 1, state, batches)
+            raise Stopped(step + 1)
         if validates:
             score = _validate(config, state, vocoder_params, recorder, step + 1)
             if score > best:
                 best = score
                 _export(config, state, vocoder_params, workdir / "best")
-        if saves:
-            _save(manager, step + 1, state, batches)
+        if decision.save:
+            checkpointing.save(manager, step + 1, state, batches)
             _export(config, state, vocoder_params, workdir / "latest")
-            saved = time.monotonic()
     recorder.flush()
-    _save(manager, config.steps, state, batches)
+    checkpointing.save(manager, config.steps, state, batches)
     return state
 
 
@@ -247,48 +262,22 @@ def _start(config: TrainConfig) -> dict:
     return params
 
 
-def _resume(manager: ocp.CheckpointManager, state: TrainState, batches) -> TrainState:
-    """The last checkpoint's state, with the data moved to where it was; or `state` as it is."""
-    latest = manager.latest_step()
-    if latest is None:
-        return state
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    restored = manager.restore(
-        latest,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-        ),
-    )
-    batches.set_state(restored["data"])
-    logging.info("resumed at step %d", latest)
-    return restored["state"]
-
-
-def _save(manager: ocp.CheckpointManager, step: int, state: TrainState, batches) -> None:
-    if manager.latest_step() == step:
-        return
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=ocp.args.JsonSave(batches.get_state()),
-        ),
-    )
-
-
 def _export(config: TrainConfig, state: TrainState, vocoder_params, folder) -> pathlib.Path:
-    """The averaged parameters as a checkpoint."""
-    return save_model(folder, dict(state.mean, vocoder=vocoder_params), config.model)
+    """The averaged parameters as a checkpoint, written by the first process."""
+    mean = processes.whole(state.mean)
+    if processes.is_first():
+        save_model(folder, dict(mean, vocoder=vocoder_params), config.model)
+    return folder
 
 
 def _validate(config, state, vocoder_params, recorder, step) -> float:
-    """Held-out behaviour of the averaged parameters through the live path."""
+    """Held-out behaviour of the averaged parameters through the live path, the same in all."""
     from interaction.eval.validation import quick_validation
 
-    params = dict(state.mean, vocoder=vocoder_params)
-    figures = quick_validation(params, config.model)
+    params = dict(processes.whole(state.mean), vocoder=vocoder_params)
+    figures = quick_validation(params, config.model) if processes.is_first() else {"score": 0.0}
     recorder.write({"step": step, **{f"held_out_{k}": v for k, v in figures.items()}})
-    return float(figures["score"])
+    return float(processes.of_first(figures["score"]))
 
 
 class _Recorder:
@@ -331,7 +320,9 @@ class _Recorder:
         self.write({"step": step, **values})
 
     def write(self, values: dict) -> None:
-        """One line of JSON, also to the log."""
+        """One line of JSON, also to the log; by the first process alone."""
+        if not processes.is_first():
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
         shown = " ".join(
