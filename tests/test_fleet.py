@@ -152,7 +152,7 @@ LOSS_CASES = [
     (1, 10, 9.0, Lengths.EXPONENTIAL),
     (1, 10, 9.0, Lengths.LOGNORMAL),  # blocking depends on the mean length alone
     (3, 4, 13.0, Lengths.EXPONENTIAL),  # no line: lanes of several replicas are one pool
-    (2, 1, 0.5, Lengths.LOGNORMAL),
+    (2, 1, 1.5, Lengths.LOGNORMAL),
 ]
 
 
@@ -166,7 +166,7 @@ def plain(replicas, lanes, offered, kind, **rest) -> Fleet:
 def test_blocking_is_erlangs(replicas, lanes, offered, kind):
     low, high = interval(plain(replicas, lanes, offered, kind), "turned_away_share")
     assert low <= erlang_b(replicas * lanes, offered) <= high
-    assert high - low < 0.08
+    assert high - low < 0.1
 
 
 def test_a_fleet_that_hides_a_lane_would_be_noticed(monkeypatch):

@@ -186,9 +186,9 @@ class _Run:
         """The emptiest replica that can take it."""
         least, found = self.lanes, None
         for replica, load in enumerate(self.load):
-            if load < least and replica not in self.down:
-                if not self.video[session] or self.video_load[replica] < self.video_lanes:
-                    least, found = load, replica
+            sees = not self.video[session] or self.video_load[replica] < self.video_lanes
+            if load < least and sees and replica not in self.down:
+                least, found = load, replica
         return found
 
     def enter(self, time: float, session: int, replica: int) -> None:
