@@ -26,11 +26,9 @@ from interaction.checkpoints.huggingface import CheckpointError, import_checkpoi
 from interaction.checkpoints.huggingface_config import read_config
 from interaction.checkpoints.huggingface_names import Names, Rows, released_table
 from interaction.checkpoints.huggingface_sharded import covering, cut, read_sharded
-from interaction.checkpoints.native import ShardedWriter, flatten, unflatten
+from interaction.checkpoints.native import flatten, unflatten
 from interaction.checkpoints.safetensors_file import Reader, TensorInfo, Writer
-
-TESTDATA = Path(__file__).parent / "testdata" / "parity"
-
+from tests.released_for_tests import TESTDATA, write_released
 
 # ---------------------------------------------------------------------------- boxes
 
@@ -248,21 +246,6 @@ def run_processes(*folders: Path) -> list[dict]:
     return [json.loads(text.splitlines()[-1]) for text in said]
 
 
-def write_checkpoint(folder: Path, change: dict, shard_bytes: int) -> int:
-    """Random weights of a mixture of experts under released names; bytes of the largest tensor."""
-    config = json.loads((TESTDATA / "inkling_text_only" / "config.json").read_text())
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config | change))
-    table = released_table(read_config(folder).config, Names.RELEASED)
-    layout = {n: TensorInfo(np.dtype(np.float16), r.shape) for n, r in table.items()}
-    random = np.random.default_rng(0)
-    with ShardedWriter(folder, layout, stem="model", max_shard_bytes=shard_bytes) as writer:
-        for name, info in layout.items():
-            values = random.integers(0, 2**15, info.shape, np.uint16)
-            writer.write(name, values.view(np.float16))
-    return max(info.nbytes for info in layout.values())
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_four_processes_each_read_and_hold_their_share(tmp_path):
@@ -279,7 +262,7 @@ def test_four_processes_each_read_and_hold_their_share(tmp_path):
         "moe_intermediate_size": 512,
         "n_routed_experts": 8,
     }
-    largest = write_checkpoint(source, change, 30_000_000)
+    largest = write_released(source, "inkling_text_only", change, 30_000_000)
     assert len(list(source.glob("*.safetensors"))) > 3
     import_checkpoint(source, native)
     slack = 16 * 2**20
