@@ -136,7 +136,7 @@ class _Run:
 
     def __init__(self, fleet: Fleet, lanes: int, video_lanes: int, sessions, failures):
         self.fleet, self.lanes, self.video_lanes = fleet, lanes, video_lanes
-        self.end = fleet.hours * HOUR
+        self.end, self.counted = fleet.hours * HOUR, fleet.warm_up_hours * HOUR
         self.random = failures
         self.arrival = arrivals(fleet.traffic, self.end, sessions)
         count = len(self.arrival)
@@ -225,7 +225,9 @@ class _Run:
     def begin(self, time: float, session: int, replica: int) -> None:
         """Start, or go on after a failure."""
         if session in self.cut:
-            self.gaps.append(time - self.cut.pop(session))
+            gap = time - self.cut.pop(session)
+            if time >= self.counted:
+                self.gaps.append(gap)
         else:
             self.waited[session] = time - self.arrival[session]
         self.enter(time, session, replica)
@@ -278,7 +280,8 @@ class _Run:
             if plan.after is AfterFailure.LOST:
                 self.outcome[session] = Outcome.LOST
             else:
-                self.talk_lost += age % plan.snapshot_seconds
+                if time >= self.counted:
+                    self.talk_lost += age % plan.snapshot_seconds
                 self.cut[session] = time
                 self.at(time + plan.restore_seconds, self.arrive, session)
         self.at(time + plan.repair_minutes * 60, self.repair, replica)
