@@ -89,10 +89,10 @@ def import_checkpoint(source: Path | str, target: Path | str) -> None:
     released = read_config(source)
     shards = open_shards(source, "model")
     try:
-        names = _names(released, shards)
-        table = _with_opaque(released_table(released.config, names), released, shards)
-        _check(table, shards, source)
-        layout = _target_layout(table, shards)
+        names = names_of(released, shards)
+        table = with_opaque(released_table(released.config, names), released, shards)
+        check_released(table, shards, source)
+        layout = target_layout(table, shards)
         with fresh_folder(target) as folder:
             with ShardedWriter(folder, layout, stem="params") as writer:
                 for name, entry in table.items():
@@ -152,7 +152,8 @@ def export_checkpoint(
 # ---------------------------------------------------------------------------- in
 
 
-def _names(released: ReleasedConfig, shards: Mapping[str, Reader]) -> Names:
+def names_of(released: ReleasedConfig, shards: Mapping[str, Reader]) -> Names:
+    """Which set of names the tensors go by."""
     if released.model_type == "llama":
         return Names.LLAMA
     if released.model_type == "inkling_mm_model":
@@ -161,7 +162,8 @@ def _names(released: ReleasedConfig, shards: Mapping[str, Reader]) -> Names:
     return Names.RELEASED if inside else Names.MODULES
 
 
-def _with_opaque(table: Table, released: ReleasedConfig, shards: Mapping[str, Reader]) -> Table:
+def with_opaque(table: Table, released: ReleasedConfig, shards: Mapping[str, Reader]) -> Table:
+    """`table` and the tensors that are carried along untouched."""
     if released.model_type == "llama":
         return table
     opaque = {}
@@ -172,7 +174,8 @@ def _with_opaque(table: Table, released: ReleasedConfig, shards: Mapping[str, Re
     return table | opaque
 
 
-def _check(table: Table, shards: Mapping[str, Reader], source: Path) -> None:
+def check_released(table: Table, shards: Mapping[str, Reader], source: Path) -> None:
+    """That the files hold the table's tensors in their shapes and nothing else."""
     problems = []
     for name, entry in table.items():
         if name not in shards:
@@ -192,7 +195,7 @@ def _raise(problems: list[str], where: Path) -> None:
         raise CheckpointError(f"{where}: {len(problems)} tensors do not fit:\n  {lines}")
 
 
-def _target_layout(table: Table, shards: Mapping[str, Reader]) -> dict[str, TensorInfo]:
+def target_layout(table: Table, shards: Mapping[str, Reader]) -> dict[str, TensorInfo]:
     """Type and shape of every array of our tree; layers of a stack must agree on the type."""
     layers: dict[str, int] = {}
     first: dict[str, tuple[str, np.dtype, Part]] = {}

@@ -1,8 +1,9 @@
 """The safetensors file format, one piece of one tensor at a time.
 
-In: a path. Out: `Reader`, which reads a tensor or some of its rows with a plain file read, and
-`Writer`, which lays out a whole file first and then takes pieces in any order. Neither ever holds
-more than the piece at hand, and neither maps memory, so peak memory is what the caller asks for.
+In: a path. Out: `Reader`, which reads a tensor, some of its rows or a box of it with plain file
+reads, and `Writer`, which lays out a whole file first and then takes pieces in any order. Neither
+ever holds more than the piece at hand, and neither maps memory, so peak memory is what the caller
+asks for.
 The format: 8 bytes of header length, a JSON header, the tensors' bytes (huggingface/safetensors).
 """
 
@@ -36,6 +37,7 @@ DTYPES = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LARGEST_HEADER = 100_000_000  # bytes, the limit of the reference implementation
 PIECE_BYTES = 32 * 2**20  # a transposed view is written in pieces of about this size
+PAGE_BYTES = 4096  # storage hands out no less: shorter runs are read together with what is between
 
 
 class CheckpointError(ValueError):
@@ -68,10 +70,12 @@ class Reader:
         tensors: name -> `TensorInfo`.
         offsets: name -> first byte in the file.
         metadata: the header's free text entries.
+        bytes_read: of tensors, so far.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        self.bytes_read = 0
         self._file = open(self.path, "rb")  # noqa: SIM115 (closed by close)
         try:
             self._parse()
@@ -135,11 +139,51 @@ class Reader:
 
     def _read_at(self, name: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
         out = np.empty(shape, self.tensors[name].dtype)
-        self._file.seek(offset)
-        count = self._file.readinto(out.reshape(-1).view(np.uint8))
-        if count != out.nbytes:
-            raise CheckpointError(f"{self.path}: {name}: read {count} bytes of {out.nbytes}")
+        self._fill(name, out, offset)
         return out
+
+    def read_box(self, name: str, box: tuple[slice, ...]) -> np.ndarray:
+        """``tensor[box]``: of every axis, from `start` to `stop`.
+
+        Only what is asked for is read where it lies in runs of `PAGE_BYTES` or more; shorter runs
+        are read with the gaps between them, in pieces of `PIECE_BYTES` at most.
+        """
+        info = self.tensors[name]
+        out = np.empty([s.stop - s.start for s in box], info.dtype)
+        cut = [a for a, (s, n) in enumerate(zip(box, info.shape, strict=True)) if out.shape[a] < n]
+        axis = max(cut, default=0)  # everything behind this axis lies together
+        if not out.size:
+            return out
+        size = info.dtype.itemsize
+        strides = [math.prod(info.shape[a + 1 :]) * size for a in range(out.ndim)]
+        first = self.offsets[name] + sum(s.start * n for s, n in zip(box, strides, strict=True))
+        if axis == 0:
+            self._fill(name, out, first)
+            return out
+        row, run = strides[axis - 1], out.shape[axis] * strides[axis]
+        count = out.shape[axis - 1]
+        step = 1 if run >= PAGE_BYTES else max(1, min(count, PIECE_BYTES // row))
+        buffer = np.empty(((step - 1) * row + run) // size, info.dtype)
+        flat = out.reshape(*out.shape[:axis], run // size)
+        for outer in np.ndindex(out.shape[: axis - 1]):
+            begin = first + sum(i * n for i, n in zip(outer, strides, strict=False))
+            for start in range(0, count, step):
+                rows = min(step, count - start)
+                piece = buffer[: ((rows - 1) * row + run) // size]
+                self._fill(name, piece, begin + start * row)
+                seen = np.lib.stride_tricks.as_strided(piece, (rows, run // size), (row, size))
+                flat[outer][start : start + rows] = seen
+        return out
+
+    def _fill(self, name: str, out: np.ndarray, offset: int) -> None:
+        """Bytes of the file from `offset` into a contiguous array."""
+        view, done = memoryview(out.reshape(-1).view(np.uint8)), 0
+        while done < out.nbytes:  # one call of the system reads 2 GiB at most
+            count = os.preadv(self._file.fileno(), [view[done:]], offset + done)
+            if not count:
+                raise CheckpointError(f"{self.path}: {name}: read {done} bytes of {out.nbytes}")
+            done += count
+        self.bytes_read += done
 
     def close(self) -> None:
         """Close the file."""

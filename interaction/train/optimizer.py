@@ -1,17 +1,52 @@
 """Optimiser of the interaction model.
 
-In: numbers. Out: an optax transformation, and the two rules that live beside it: the balancing
-bias of the router (moved by the sign of its load error, never by a gradient) and the running mean
-of the parameters.
+In: numbers. Out: an optax transformation, which parameters it trains when, and the two rules that
+live beside it: the balancing bias of the router (moved by the sign of its load error, never by a
+gradient) and the running mean of the parameters.
 """
 
 import dataclasses
+import fnmatch
+import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
 _NOT_DECAYED = ("norm", "bias", "scale", "conv")
+_FROZEN = "frozen"
+# Vocabulary matrices and their axis of ids.
+_VOCABULARY = {"transformer/embed/table": 0, "transformer/unembed": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Parameters that train together.
+
+    Attributes:
+        parameters: paths joined by "/", as patterns of `fnmatch` ("flow/*").
+        begins: step of its first update, where its warm-up and its moments start.
+        ends: step from which it is frozen; None: the end of the run.
+        share: its learning rate as a share of the optimiser's.
+        ids: first and one past the last token id whose rows train; the group then holds vocabulary
+            matrices alone. None: everything.
+    """
+
+    parameters: tuple[str, ...]
+    begins: int = 0
+    ends: int | None = None
+    share: float = 1.0
+    ids: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        if not self.parameters:
+            raise ValueError("parameters=() names nothing to train")
+        if self.begins < 0 or (self.ends is not None and self.ends <= self.begins):
+            raise ValueError(f"begins={self.begins} must be >= 0 and before ends={self.ends}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share} must lie in (0, 1]")
+        if self.ids is not None and not 0 <= self.ids[0] < self.ids[1]:
+            raise ValueError(f"ids={self.ids} must be a first id and one past the last")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +62,9 @@ class OptimizerConfig:
         clip: greatest global norm of the gradient.
         b2: second-moment decay.
         average: decay of the running mean of the parameters.
-        balance_rate: step of the router's balancing bias (DeepSeek-V3 uses 0.001).
+        balance_rate: step of the router's balancing bias (DeepSeek-V3 uses 0.001); 0: it stays.
+        groups: what trains when; a parameter belongs to the first group that names it, one that
+            none names is frozen. Empty: everything trains.
     """
 
     learning_rate: float = 2e-3
@@ -39,6 +76,7 @@ class OptimizerConfig:
     b2: float = 0.98
     average: float = 0.998
     balance_rate: float = 1e-3
+    groups: tuple[Group, ...] = ()
 
     def __post_init__(self):
         if not 0 < self.learning_rate < 1:
@@ -63,7 +101,32 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, AdamW, the schedule."""
+    """Clipping, AdamW, the schedule; with `groups`, each group by itself while it trains.
+
+    A frozen parameter has no moments, does not count in the clipping, and keeps every bit.
+    """
+    if not config.groups:
+        return _adamw(config, steps)
+    rules: dict = {_FROZEN: optax.set_to_zero()}
+    for number, group in enumerate(config.groups):
+        end = steps if group.ends is None else group.ends
+        own = dataclasses.replace(config, learning_rate=config.learning_rate * group.share)
+        rule = _adamw(own, max(end - group.begins, 1))
+        if group.ids is not None:
+            only = optax.stateless(functools.partial(_only_ids, group.ids))
+            rule = optax.chain(only, rule, only)
+        trains = functools.partial(_trains, group.begins, end)
+        rules[str(number)] = optax.transforms.conditionally_mask(rule, trains)
+    labels = functools.partial(_labels, config)
+    return optax.chain(optax.partition(rules, labels), optax.stateless(_signed))
+
+
+def frozen(config: OptimizerConfig, path: str) -> bool:
+    """Whether the parameter at `path` (joined by "/") never trains."""
+    return bool(config.groups) and _label(config, path) == _FROZEN
+
+
+def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
@@ -72,6 +135,54 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
             weight_decay=config.weight_decay,
             mask=decayed,
         ),
+    )
+
+
+def _label(config: OptimizerConfig, path: str) -> str:
+    for number, group in enumerate(config.groups):
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in group.parameters):
+            return str(number)
+    return _FROZEN
+
+
+def _labels(config: OptimizerConfig, params: dict) -> dict:
+    """Group of every leaf; a pattern that names nothing is an error."""
+    paths = jax.tree_util.tree_map_with_path(lambda path, _: _joined(path), params)
+    known = jax.tree.leaves(paths)
+    for number, group in enumerate(config.groups):
+        for pattern in group.parameters:
+            if not fnmatch.filter(known, pattern):
+                raise ValueError(f"groups[{number}].parameters: {pattern!r} names no parameter")
+    labels = jax.tree.map(functools.partial(_label, config), paths)
+    for path, label in zip(known, jax.tree.leaves(labels), strict=True):
+        if label != _FROZEN and config.groups[int(label)].ids and path not in _VOCABULARY:
+            raise ValueError(f"groups[{label}].ids: {path} has no axis of ids")
+    return labels
+
+
+def _joined(path) -> str:
+    return "/".join(str(key.key) for key in path)
+
+
+def _trains(begins: int, ends: int, step: jax.Array) -> jax.Array:
+    return (begins <= step) & (step < ends)
+
+
+def _only_ids(ids: tuple[int, int], updates: dict, _=None) -> dict:
+    """Zero but for the rows of these ids."""
+
+    def cut(path, leaf):
+        axis = _VOCABULARY[_joined(path)]
+        index = jax.lax.broadcasted_iota(jnp.int32, leaf.shape, axis)
+        return jnp.where((ids[0] <= index) & (index < ids[1]), leaf, 0)
+
+    return jax.tree_util.tree_map_with_path(cut, updates)
+
+
+def _signed(updates: dict, _=None) -> dict:
+    """An update of 0 as -0.0, which changes no bit: -0.0 + 0.0 would be 0.0."""
+    return jax.tree.map(
+        lambda leaf: jnp.where(leaf == 0, jnp.asarray(-0.0, leaf.dtype), leaf), updates
     )
 
 
@@ -87,7 +198,7 @@ def decayed(params) -> dict:
 
 def balance(params: dict, load_LE: jax.Array, rate: float) -> dict:
     """Move each router's bias towards an equal load (Wang et al. 2024, arXiv 2408.15664)."""
-    if "moe" not in params["transformer"]:
+    if rate == 0 or "moe" not in params["transformer"]:
         return params
     moe = params["transformer"]["moe"]
     error = jnp.mean(load_LE, axis=-1, keepdims=True) - load_LE
@@ -97,6 +208,11 @@ def balance(params: dict, load_LE: jax.Array, rate: float) -> dict:
 
 
 def average(mean: dict, params: dict, decay: float, step: jax.Array) -> dict:
-    """Running mean of the parameters; early steps forget faster."""
+    """Running mean of the parameters; early steps forget faster. What does not move is its mean."""
     rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda m, p: m * rate + p * (1.0 - rate), mean, params)
+
+    def moved(m, p):
+        new = (m * rate + p * (1.0 - rate)).astype(m.dtype)
+        return jnp.where(m == p, p, new)
+
+    return jax.tree.map(moved, mean, params)

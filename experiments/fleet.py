@@ -1,0 +1,233 @@
+"""How many chips does a service need, and what does an hour of conversation take of them?
+
+Question: with step times as measured by `experiments/bench/sessions_per_core.py`, how do sessions
+per chip, p99 lateness and chip-hours per hour of conversation depend on the size of the fleet, on
+the lanes of the compiled program, and on failures?
+Command: python -m experiments.fleet [--price PER_CHIP_HOUR] [--steps FILE]
+Cost: about a minute of one CPU core; `--quick` some seconds, writes nothing.
+Expectation: a fleet for 200 conversations at once turns away less than 1 % from 8 to 10 % above
+them on (Erlang's formula); small services pay more for each conversation; more lanes save chips
+until the tail of the step meets the 200 ms clock; snapshots turn nearly every lost session into a
+gap of seconds.
+Finding: `fleet.json` and `fleet.png` beside this file.
+
+Arrivals, lengths, the share of video, the swing of a day and failures are assumptions, named in
+`ASSUMED` and in the JSON. Step times are measured for one core (a "chip" here) unless `--steps`
+names a file of computed ones (fields `origin`, `chips`, `video`, `seconds` by lanes): those are
+labelled computed in everything written. Without a price, costs are in chip-hours.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from interaction import configuration
+from interaction.serving.fleet import Outcome, Report, erlang_b, simulate
+from interaction.serving.fleet_config import (
+    Admission,
+    AfterFailure,
+    Failures,
+    Fleet,
+    StepTimes,
+    Traffic,
+    WhenFull,
+    computed,
+    from_bench,
+)
+
+HERE = pathlib.Path(__file__).parent
+BENCH = HERE / "bench" / "sessions_per_core.json"
+MINUTES = 6.0
+ASSUMED = Traffic(200 * 60 / MINUTES, MINUTES, spread=1.0, video_share=0.15)  # 200 at once
+ADMISSION = Admission(WhenFull.QUEUE, patience_seconds=10.0)
+TARGET = 0.01  # share turned away
+SIZES = (0.85, 1.0, 1.06, 1.12, 1.2, 1.4)  # lanes of the fleet for each session offered
+SERVICES = (5, 20, 60, 200, 600)  # sessions at once
+SEEDS = 3
+HOURS, FAILING_HOURS = 4.0, 13.0  # the first of each is not counted
+
+
+def read_steps(file: pathlib.Path | None) -> StepTimes:
+    """Measured step times, or the computed ones of a file."""
+    if file is None:
+        return from_bench(json.loads(BENCH.read_text()), str(BENCH.relative_to(HERE.parent)))
+    content = json.loads(file.read_text())
+    seconds = {int(lanes): value for lanes, value in content["seconds"].items()}
+    return computed(seconds, content["origin"], chips=content["chips"], video=content["video"])
+
+
+def figures(config: Fleet, steps: StepTimes) -> dict:
+    """Means over seeds, with the half width of a 95 % interval where it is asked for."""
+    reports = [simulate(config, steps, seed) for seed in range(SEEDS)]
+
+    def mean(value) -> float:
+        return float(np.mean([value(r) for r in reports]))
+
+    def half(value) -> float:  # Student's t, SEEDS - 1 = 2 degrees of freedom
+        return 4.303 * float(np.std([value(r) for r in reports], ddof=1)) / math.sqrt(SEEDS)
+
+    def away(report: Report) -> float:
+        return report.turned_away_share
+
+    chips = config.replicas * steps.chips
+    return {
+        "replicas": config.replicas,
+        "chips": chips,
+        "lanes_in_all": config.replicas * max(config.programs),
+        "turned_away_share": round(mean(away), 5),
+        "turned_away_interval": round(half(away), 5),
+        "live_sessions": round(mean(lambda r: r.live), 2),
+        "sessions_per_chip": round(mean(lambda r: r.live) / chips, 3),
+        "lateness_p99_ms": round(1000 * mean(lambda r: r.lateness_p99), 2),
+        "lateness_p99.9_ms": round(1000 * mean(lambda r: r.lateness_p999), 2),
+        "late_share": round(mean(lambda r: r.late_share), 6),
+        "wait_p99_seconds": round(mean(lambda r: r.wait_p99), 2),
+        "chip_hours_per_session_hour": round(mean(lambda r: r.chip_hours_per_session_hour), 5),
+    }
+
+
+def for_offered(sessions: float) -> Traffic:
+    """The assumed traffic at another size."""
+    return dataclasses.replace(ASSUMED, sessions_per_hour=sessions * 60 / MINUTES)
+
+
+def by_size(steps: StepTimes, programs: tuple[int, ...], sizes) -> list[dict]:
+    """The assumed traffic on fleets of several sizes."""
+    lanes, offered = max(programs), ASSUMED.offered
+    rows = []
+    for replicas in sorted({max(1, math.ceil(size * offered / lanes)) for size in sizes}):
+        config = Fleet(replicas, programs, ASSUMED, ADMISSION, hours=HOURS)
+        row = figures(config, steps)
+        row["erlang_b_without_a_line"] = round(erlang_b(row["lanes_in_all"], offered), 5)
+        rows.append(row)
+        print(programs, row, flush=True)
+    return rows
+
+
+def smallest(steps: StepTimes, programs: tuple[int, ...], sessions: float) -> dict:
+    """The smallest fleet that turns away at most `TARGET` of a service of this size."""
+    lanes = max(programs)
+    replicas = max(1, math.ceil(sessions / lanes))
+    while True:
+        config = Fleet(replicas, programs, for_offered(sessions), ADMISSION, hours=HOURS)
+        row = figures(config, steps)
+        if row["turned_away_share"] <= TARGET:
+            print("service", sessions, row, flush=True)
+            return {"offered_sessions": sessions, **row}
+        replicas += 1
+
+
+def under_failures(steps: StepTimes, programs: tuple[int, ...], replicas: int) -> list[dict]:
+    """The same fleet with replicas that die once in a day each, with and without snapshots."""
+    rows = []
+    for after in AfterFailure:
+        for spare in (0, 1):
+            plan = Failures(24.0, 10.0, after, snapshot_seconds=10.0, restore_seconds=2.0)
+            config = Fleet(
+                replicas + spare, programs, ASSUMED, ADMISSION, plan, hours=FAILING_HOURS
+            )
+            reports = [simulate(config, steps, seed) for seed in range(SEEDS)]
+            hours = sum(r.session_hours for r in reports)
+            lost = sum(r.outcomes[Outcome.LOST] for r in reports)
+            moved = sum(r.interruptions for r in reports)
+            rows.append(
+                {
+                    "after": after.value,
+                    "replicas": config.replicas,
+                    "lost_per_1000_session_hours": round(1000 * lost / hours, 3),
+                    "moved_per_1000_session_hours": round(1000 * moved / hours, 3),
+                    "talk_lost_seconds_per_move": round(
+                        float(sum(r.talk_lost for r in reports)) / max(moved, 1), 2
+                    ),
+                    "gap_p99_seconds": round(max(r.gap_p99 for r in reports), 2),
+                    "turned_away_share": round(
+                        float(np.mean([r.turned_away_share for r in reports])), 5
+                    ),
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def draw(result: dict, price: float | None, file: pathlib.Path) -> None:
+    """Sessions per chip, p99 lateness and cost against the size of the fleet; cost by service."""
+    import matplotlib.pyplot as plt
+
+    unit = "chip-hours" if price is None else "money"
+    factor = 1.0 if price is None else price
+    panels = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)[1].ravel()
+    for name, rows in result["by_size"].items():
+        chips = [row["chips"] for row in rows]
+        panels[0].plot(chips, [row["sessions_per_chip"] for row in rows], "o-", label=name)
+        panels[1].plot(chips, [row["lateness_p99_ms"] for row in rows], "o-", label=name)
+        cost = [factor * row["chip_hours_per_session_hour"] for row in rows]
+        panels[2].plot(chips, cost, "o-", label=name)
+    rows = result["smallest_fleets"]
+    offered = [row["offered_sessions"] for row in rows]
+    cost = [factor * row["chip_hours_per_session_hour"] for row in rows]
+    panels[3].semilogx(offered, cost, "o-")
+    labels = (
+        ("chips", "live sessions per chip"),
+        ("chips", "p99 lateness of micro-turns, ms"),
+        ("chips", f"{unit} per hour of conversation"),
+        ("sessions at once", f"{unit} per hour, {100 * TARGET:.0f} % turned away at most"),
+    )
+    for panel, (across, up) in zip(panels, labels, strict=True):
+        panel.set(xlabel=across, ylabel=up)
+        panel.grid(alpha=0.3)
+    panels[0].legend(title="lanes of a chip's programs", fontsize=8)
+    panels[0].figure.suptitle(
+        f"Simulated fleet for {ASSUMED.offered:.0f} sessions at once; step times "
+        f"{result['step_times']['source']} ({result['step_times']['origin']})",
+        fontsize=10,
+    )
+    panels[0].figure.savefig(file, dpi=90)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--price", type=float, help="of a chip-hour, in any money")
+    parser.add_argument("--steps", type=pathlib.Path, help="computed step times (JSON)")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "fleet.json")
+    parser.add_argument("--quick", action="store_true", help="two sizes, nothing written")
+    options = parser.parse_args()
+    steps = read_steps(options.steps)
+    in_time = [row.lanes for row in steps.rows if row.draw(np.array(0.99)) <= 0.2]
+    if not in_time:
+        parser.error(f"no program of {steps.origin} ends within 200 ms at p99")
+    lanes = tuple(row.lanes for row in steps.rows)
+    chosen = [(one,) for one in lanes if 2 * one > max(in_time)] + [lanes]
+    sizes = SIZES[2:4] if options.quick else SIZES
+    result = {
+        "question": "sessions per chip, lateness and cost against the size of the fleet",
+        "step_times": {
+            "source": steps.source.value,
+            "origin": steps.origin,
+            "chips_of_a_replica": steps.chips,
+            "lanes": [row.lanes for row in steps.rows],
+            "largest_within_200_ms_at_p99": max(in_time),
+        },
+        "assumed": configuration.to_dict(ASSUMED) | {"admission": str(ADMISSION)},
+        "hours": HOURS,
+        "hours_with_failures": FAILING_HOURS,
+        "seeds": SEEDS,
+        "by_size": {"+".join(map(str, p)): by_size(steps, p, sizes) for p in chosen},
+    }
+    if options.quick:
+        return
+    best = (max(in_time),)
+    result["smallest_fleets"] = [smallest(steps, best, size) for size in SERVICES]
+    needed = next(r for r in result["smallest_fleets"] if r["offered_sessions"] == 200)
+    result["failures_once_a_day"] = under_failures(steps, best, needed["replicas"])
+    if options.price is not None:
+        result["price_of_a_chip_hour"] = options.price
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    draw(result, options.price, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""An interaction model that starts from released weights.
+
+In: a small release with random weights. Out: the backbone is the release's bit for bit but for
+the control tokens' rows, the new parts start as documented, types follow what trains, and whatever
+does not fit is named. The configuration of the fine-tune builds and its groups fit its tree.
+"""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from configs import inkling_small_finetune
+from interaction import configuration
+from interaction.checkpoints.huggingface import import_checkpoint, load_params
+from interaction.checkpoints.huggingface_config import read_config
+from interaction.checkpoints.native import flatten, unflatten
+from interaction.models import declare
+from interaction.models.config import FlowConfig, InteractionConfig
+from interaction.models.parameters import abstract_params, interaction_specs
+from interaction.models.release import RELEASED, start_from_release
+from interaction.models.vocoder import save_vocoder
+from interaction.train import optimizer
+from interaction.train.optimizer import OptimizerConfig
+from interaction.types import Control
+from tests.models_for_tests import VOCODER
+from tests.released_for_tests import write_released
+
+KEPT, ROWS = 57, 90
+NEW = ("flow", "speech_in", "tags")
+CONTROLS = range(KEPT, KEPT + len(Control))
+
+
+def optimizer_of(arg: str) -> OptimizerConfig:
+    values = inkling_small_finetune.get_config(arg).to_dict()["optimizer"]
+    return configuration.build(OptimizerConfig, values)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """The folder, the model's configuration, and what the importer makes of the folder."""
+    folder = tmp_path_factory.mktemp("release")
+    source = folder / "source"
+    write_released(source, "inkling_mixed", {"vocab_size": ROWS, "unpadded_vocab_size": KEPT})
+    import_checkpoint(source, folder / "native")
+    released = read_config(source).config
+    assert isinstance(released, InteractionConfig)
+    stack = dataclasses.replace(released.transformer, unpadded_vocabulary=KEPT + len(Control))
+    config = dataclasses.replace(
+        released,
+        transformer=stack,
+        ordinary_tokens=KEPT,
+        flow=FlowConfig(width=16, blocks=2, time_features=12, steps=3),
+        vocoder=VOCODER,
+    )
+    return source, config, flatten(load_params(folder / "native"))
+
+
+def start(source, config, **rest) -> dict:
+    mesh = jax.make_mesh((1,), ("x",), devices=jax.devices()[:1])
+    paths = flatten(abstract_params(config))
+    specs = unflatten(dict.fromkeys(paths, PartitionSpec()))
+    tree, share = start_from_release(source, config, mesh, specs, key=jax.random.key(3), **rest)
+    assert share.read == share.wanted == share.total
+    return flatten(tree)
+
+
+@pytest.fixture(scope="module")
+def started(release, tmp_path_factory):
+    """With a trained vocoder, and types by what trains in the middle stage."""
+    source, config, _ = release
+    random = np.random.default_rng(9)
+    shapes = abstract_params(config)["vocoder"]
+    vocoder = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype("f4"), shapes)
+    file = tmp_path_factory.mktemp("vocoder") / "vocoder.safetensors"
+    save_vocoder(file, vocoder, config.vocoder)
+    rule = optimizer_of("")
+
+    def dtype_of(path, stored):
+        return stored if optimizer.frozen(rule, path) else np.dtype(np.float32)
+
+    return start(source, config, vocoder=file, dtype_of=dtype_of), flatten({"vocoder": vocoder})
+
+
+def test_the_backbone_is_the_releases(release, started):
+    _, config, native = release
+    found, _ = started
+    shapes = {path: leaf.shape for path, leaf in flatten(abstract_params(config)).items()}
+    assert {path: leaf.shape for path, leaf in found.items()} == shapes
+    for path, leaf in found.items():
+        if path.split("/")[0] not in RELEASED:
+            continue
+        got, want = np.asarray(leaf), native[path].astype(leaf.dtype)
+        if path in inkling_small_finetune.VOCABULARY:
+            axis = 0 if path.endswith("table") else 1
+            got, want = (np.delete(values, CONTROLS, axis) for values in (got, want))
+        assert got.tobytes() == want.tobytes(), path
+
+
+def test_what_trains_is_float32_and_the_rest_as_stored(started):
+    types = {path: leaf.dtype for path, leaf in started[0].items()}
+    assert types["transformer/moe/gate"] == types["transformer/moe/router"] == jnp.float16
+    for path in ("transformer/attention_local/query", "flow/output", "transformer/unembed"):
+        assert types[path] == jnp.float32
+
+
+def test_control_tokens_start_like_ordinary_ones(release, started):
+    _, _, native = release
+    table = np.asarray(started[0]["transformer/embed/table"])
+    unembed = np.asarray(started[0]["transformer/unembed"])
+    ordinary = native["transformer/embed/table"].astype(np.float32)[:KEPT]
+    rows = table[CONTROLS.start : CONTROLS.stop]
+    normal = (rows - ordinary.mean(0)) / ordinary.std(0)
+    assert abs(normal.mean()) < 4 / math.sqrt(normal.size)
+    assert normal.std() == pytest.approx(1, abs=0.2)
+    assert len(np.unique(rows, axis=0)) == len(Control)
+    columns = unembed[:, CONTROLS.start : CONTROLS.stop]
+    mean = native["transformer/unembed"].astype(np.float32)[:, :KEPT].mean(1)
+    np.testing.assert_allclose(columns, np.repeat(mean[:, None], len(Control), 1), atol=1e-6)
+    # Counting the padded rows in would be noticed.
+    wrong = native["transformer/unembed"].astype(np.float32).mean(1)
+    assert np.abs(wrong - mean).max() > 1e-3
+
+
+def test_new_parts_start_as_declared(release, started):
+    _, config, _ = release
+    found, vocoder = started
+    # As `init_params` draws them: each by its path, whatever stands beside it.
+    specs = {name: part for name, part in interaction_specs(config).items() if name in NEW}
+    want = flatten(jax.jit(lambda key: declare.init(key, specs))(jax.random.key(3)))
+    for path, leaf in found.items():
+        family = path.split("/")[0]
+        if family == "vocoder":
+            np.testing.assert_array_equal(leaf, vocoder[path], err_msg=path)
+        elif family not in RELEASED:
+            np.testing.assert_allclose(leaf, want[path], rtol=1e-6, atol=1e-7, err_msg=path)
+    for path in ("tags/time", "tags/stream", "tags/lateness", "flow/output"):
+        assert not np.asarray(found[path]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ordinary_tokens": KEPT - 14}, rf"ordinary_tokens={KEPT - 14} .* from {KEPT} of"),
+        ({"experts": 11}, "transformer.experts=11 of the model differs from 12 of"),
+        ({"patch": 5}, "vision.patch=5 .* from 6 of"),
+    ],
+)
+def test_another_model_is_named(release, changes, message):
+    source, config, _ = release
+    if "experts" in changes:
+        changes = {"transformer": dataclasses.replace(config.transformer, **changes)}
+    if "patch" in changes:
+        changes = {"vision": dataclasses.replace(config.vision, **changes)}
+    with pytest.raises(ValueError, match=message):
+        start(source, dataclasses.replace(config, **changes))
+
+
+def test_a_text_decoder_alone_is_refused(release, tmp_path):
+    write_released(tmp_path / "text", "inkling_text_only", {})
+    content = json.loads((tmp_path / "text" / "config.json").read_text())
+    assert content["model_type"] == "inkling_text"
+    with pytest.raises(ValueError, match="text decoder alone"):
+        start(tmp_path / "text", release[1])
+
+
+# ---------------------------------------------------------------------------- configuration
+
+
+def trained(arg: str) -> dict[str, int]:
+    """Numbers that train at some time, by group, in billions of parameters."""
+    values = inkling_small_finetune.get_config(arg).to_dict()
+    model = configuration.build(InteractionConfig, values["model"])
+    rule = optimizer_of(arg)
+    tree = abstract_params(model)
+    tree.pop("vocoder")
+    labels = optimizer._labels(rule, tree)  # raises where a pattern names nothing
+    sizes: dict[str, int] = {}
+    for label, leaf in zip(jax.tree.leaves(labels), jax.tree.leaves(tree), strict=True):
+        ids = rule.groups[int(label)].ids if label != "frozen" else None
+        size = math.prod(leaf.shape) if ids is None else (ids[1] - ids[0]) * model.transformer.width
+        sizes[label] = sizes.get(label, 0) + size
+    assert declare.count(interaction_specs(model)) > sum(sizes.values())
+    return sizes
+
+
+def test_stages_of_the_fine_tune():
+    """Computed from shapes: the new parts are 0.2 B, the second stage adds 3.6 B, the third the
+    experts; the router's 0.04 B never train."""
+    new, middle, everything = (trained(arg) for arg in inkling_small_finetune.STAGES)
+    assert new["0"] == middle["0"] == everything["0"]
+    assert 0.1e9 < new["0"] < 0.3e9
+    assert new["1"] == 2 * 14 * 4096
+    assert 1e9 < middle["2"] < 4e9
+    assert everything["3"] > 255e9
+    assert everything["frozen"] < 2e9
