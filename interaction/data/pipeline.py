@@ -1,12 +1,15 @@
-"""Batches for training: seeds to conversations to woven sequences to padded batches, with Grain.
+"""Batches for training: numbers to sessions to woven sequences to padded batches, with Grain.
 
-In: `DataConfig`, a batch size. Out: an iterator of `interaction.types.Batch` of static sizes. The
-batch of a step depends on the config's seed and the step alone; the iterator's state can be saved
-and set (`get_state`, `set_state`), and its work runs in another process.
+In: the configuration of the data, a batch size. Out: an iterator of `interaction.types.Batch` of
+static sizes. The batch of a step depends on the configuration and the step alone: not on how many
+worker processes prepare it, nor on how many processes train and read a part of its rows each. So
+the iterator's state is the number of the next step (`get_state`, `set_state`), which any number of
+processes can go on from.
 """
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import grain.python as grain
@@ -19,14 +22,19 @@ from interaction.data.conversations import Conversations
 from interaction.data.curriculum.sessions import Curriculum, CurriculumConfig
 from interaction.data.recall import RecallConfig, RecallSource, prepare
 from interaction.data.recall import stack as stack_recall
+from interaction.data.shards.read import ShardsConfig, shuffled
+from interaction.data.shards.rows import RowSizes
 from interaction.streams.layout import WeaveConfig
 from interaction.streams.weave import Woven, batch, weave
-from interaction.types import Batch
+from interaction.types import Batch, MicroTurn
 
 ENDLESS = 1 << 40
 
 
-def weave_config(config: DataConfig | CurriculumConfig) -> WeaveConfig:
+type Sized = DataConfig | CurriculumConfig | RowSizes
+
+
+def weave_config(config: Sized) -> WeaveConfig:
     """Sizes of the weave that these conversations need."""
     return WeaveConfig(speech_slots=config.speech_slots)
 
@@ -75,8 +83,8 @@ def conversations(config: DataConfig, split: Split) -> Conversations:
     return Conversations(config, load_bank(config), split)
 
 
-def fitted(turns, config: DataConfig | CurriculumConfig) -> Woven:
-    """Weaves as many of the micro-turns, from the first on, as fit a row of the batch."""
+def fitting(turns: list[MicroTurn], config: Sized) -> tuple[list[MicroTurn], Woven]:
+    """As many of the micro-turns, from the first on, as fit a row of the batch, and their weave."""
     sizes = weave_config(config)
     woven = weave(turns, sizes)
     while (
@@ -88,10 +96,15 @@ def fitted(turns, config: DataConfig | CurriculumConfig) -> Woven:
     ):
         turns = turns[:-1]
         woven = weave(turns, sizes)
-    return woven
+    return turns, woven
 
 
-def stack(config: DataConfig | CurriculumConfig, wovens) -> Batch:
+def fitted(turns: list[MicroTurn], config: Sized) -> Woven:
+    """Weaves as many of the micro-turns, from the first on, as fit a row of the batch."""
+    return fitting(turns, config)[1]
+
+
+def stack(config: Sized, wovens) -> Batch:
     """Pads and stacks woven conversations to the config's static sizes."""
     return batch(
         wovens, slots=config.slots, audio=config.audio, patches=config.patches,
@@ -99,46 +112,172 @@ def stack(config: DataConfig | CurriculumConfig, wovens) -> Batch:
     )  # fmt: skip
 
 
+# ---------------------------------------------------------------- what a run reads
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Sessions of shards among those of another source, spread evenly over the places.
+
+    Attributes:
+        source: made on the fly.
+        shards: random access to the sessions of shards.
+        share: of the places that shards fill.
+    """
+
+    source: Any
+    shards: Any
+    share: float
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, place: int) -> Woven:
+        before = int(place * self.share)
+        if int((place + 1) * self.share) > before:
+            return self.shards[before]
+        return self.source[place - before]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Random access from a step to what one process reads of its batch.
+
+    Attributes:
+        sessions: random access to the sessions of the run.
+        together: stacks them.
+        size: rows of the whole batch.
+        process, processes: which contiguous part of the rows this process reads.
+        start: the first step.
+    """
+
+    sessions: Any
+    together: Any
+    size: int
+    process: int
+    processes: int
+    start: int
+
+    def __post_init__(self):
+        if self.size % self.processes or not 0 <= self.process < self.processes:
+            raise ValueError(
+                f"process={self.process} of processes={self.processes} cannot read its part of "
+                f"size={self.size} rows"
+            )
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = self.size // self.processes
+        first = (self.start + int(index)) * self.size + self.process * rows
+        return self.together([self.sessions[place] for place in range(first, first + rows)])
+
+
+class Batches:
+    """An endless iterator of batches, prepared ahead.
+
+    Args:
+        steps: what it reads, from its `start` on.
+        workers: processes that prepare batches ahead; 0: a thread of this process.
+    """
+
+    def __init__(self, steps: Steps, workers: int):
+        self._steps, self._workers = steps, workers
+        self._next, self._batches = steps.start, None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            self._batches = self._open()
+        batch = next(self._batches)
+        self._next += 1
+        return batch
+
+    def _open(self):
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads flags; a program without absl.app has none
+        steps = dataclasses.replace(self._steps, start=self._next)
+        dataset = grain.MapDataset.source(steps)
+        dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        if self._workers:
+            options = grain.MultiprocessingOptions(
+                num_workers=self._workers, per_worker_buffer_size=3
+            )
+            dataset = dataset.mp_prefetch(options)
+        return iter(dataset)
+
+    def get_state(self) -> dict[str, int]:
+        """Which step comes next; JSON."""
+        return {"next_step": self._next}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: not a state of this iterator.
+        """
+        if set(state) != {"next_step"}:
+            raise ValueError(f"state={state!r:.200} does not say the next step")
+        self._next, self._batches = int(state["next_step"]), None
+
+
 def batches(
-    config: DataConfig | CurriculumConfig | RecallConfig,
+    config: DataConfig | CurriculumConfig | RecallConfig | None,
     *,
     size: int,
     split: Split = Split.TRAIN,
     workers: int = 1,
     start: int = 0,
-):
+    shards: ShardsConfig | None = None,
+    process: int = 0,
+    processes: int = 1,
+) -> Batches:
     """An endless iterator of batches.
 
     Args:
-        config: the data.
-        size: conversations in a batch, B.
-        split: train, or the held-out one (not of the memory experiment).
+        config: sessions that are made on the fly; None: there are only `shards`.
+        size: sessions in a batch of all processes together, B.
+        split: train, or the held-out one (not of the memory experiment, nor of shards).
         workers: processes that prepare batches ahead; 0: a thread of this process.
-        start: first step; step s holds the seeds ``[s size, (s + 1) size)``.
+        start: first step; step s holds the sessions at places ``[s size, (s + 1) size)``.
+        shards: sessions that were made beforehand, a share of all.
+        process, processes: this process reads the rows
+            ``[process size / processes, (process + 1) size / processes)`` of every batch.
 
-    Returns:
-        An iterator with `get_state` and `set_state`.
+    Raises:
+        ValueError: nothing to read, or sessions that do not go into one batch.
     """
-    source: Any
+    sessions, together = _sessions(config, split, shards)
+    return Batches(Steps(sessions, together, size, process, processes, start), workers)
+
+
+def _sessions(config, split: Split, shards: ShardsConfig | None) -> tuple[Any, Any]:
+    """Random access to the sessions of a run, and what stacks them."""
+    if config is None:
+        if shards is None:
+            raise ValueError("config and shards are both None: there is nothing to read")
+        return shuffled(shards), functools.partial(stack, shards.sizes)
     if isinstance(config, RecallConfig):
+        if shards is not None:
+            raise ValueError("sessions of the memory experiment and shards do not mix")
         prepare()
-        source, together = RecallSource(config, ENDLESS), functools.partial(stack_recall, config)
-    else:
-        if isinstance(config, CurriculumConfig):
-            plain, source = config.plain, CurriculumSource(config, split)
-        else:
-            plain, source = config, ConversationSource(config, split)
-        if not bank_path(plain).exists():
-            load_bank(plain)
-        together = functools.partial(stack, config)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads flags; a program without absl.app has none
-    dataset = grain.MapDataset.source(source)
-    if start:
-        dataset = dataset[start * size :]
-    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    dataset = dataset.batch(size, drop_remainder=True, batch_fn=together)
-    if workers:
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=3)
-        dataset = dataset.mp_prefetch(options)
-    return iter(dataset)
+        return RecallSource(config, ENDLESS), functools.partial(stack_recall, config)
+    source = source_of(config, split)
+    if shards is None:
+        return source, functools.partial(stack, config)
+    sizes = RowSizes.of(config).together(shards.sizes)
+    return Beside(source, shuffled(shards), shards.share), functools.partial(stack, sizes)
+
+
+def source_of(
+    config: DataConfig | CurriculumConfig, split: Split
+) -> ConversationSource | CurriculumSource:
+    """Random access to sessions that are made on the fly; the clips they need are there then."""
+    curriculum = isinstance(config, CurriculumConfig)
+    plain = config.plain if curriculum else config
+    if not bank_path(plain).exists():
+        load_bank(plain)
+    return CurriculumSource(config, split) if curriculum else ConversationSource(config, split)

@@ -26,6 +26,7 @@ from interaction.data.config import DataConfig
 from interaction.data.curriculum.sessions import CurriculumConfig
 from interaction.data.pipeline import batches as make_batches
 from interaction.data.recall import RecallConfig
+from interaction.data.shards.read import ShardsConfig
 from interaction.models.checkpoint import load_model, save_model
 from interaction.models.config import InteractionConfig
 from interaction.models.parameters import init_params
@@ -45,6 +46,7 @@ class TrainConfig:
         data: the conversations.
         curriculum: the sessions of the curriculum, in place of conversations.
         recall: the sessions of the memory experiment, in place of conversations.
+        shards: sessions that were made beforehand; alone, or a share beside the curriculum.
         loss: weights of the losses.
         optimizer: the optimiser.
         steps: steps in all.
@@ -63,6 +65,7 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     curriculum: CurriculumConfig | None = None
     recall: RecallConfig | None = None
+    shards: ShardsConfig | None = None
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: int = 1000
@@ -134,8 +137,12 @@ def train(config: TrainConfig, workdir: str | pathlib.Path) -> pathlib.Path:
         moments=rule.init(params),
         step=jnp.int32(0),
     )
-    data = config.recall or config.curriculum or config.data
-    batches = make_batches(data, size=config.batch, workers=config.workers)
+    made = None if config.shards else config.data
+    data = config.recall or config.curriculum or made
+    batches = make_batches(
+        data, size=config.batch, workers=config.workers, shards=config.shards,
+        process=jax.process_index(), processes=jax.process_count(),
+    )  # fmt: skip
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     with ocp.CheckpointManager(workdir / "checkpoints", options=options) as manager:
         state = jax.device_put(_resume(manager, state, batches), sharding.replicated(mesh))
