@@ -481,7 +481,7 @@ def tfds_set(root: pathlib.Path, name: str, features: dict, examples: list[dict]
 
     sounds = {n: f for n, f in features.items() if isinstance(f, dict)}
 
-    class Builder(tfds.core.GeneratorBasedBuilder):
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("2.0.1")
         code_path = None  # this file is no package of a data set
 

@@ -108,7 +108,7 @@ class TfdsPlan:
             now += float(random.uniform(0.3, 1.0))
             typed.append(TextEvent(now, Control.USER, example.text))
             last = micro_turn_of(now) - 1 + -(-len(_TOKENS.encode(example.text)) // room)
-            now = output_seconds(last)
+            now = output_seconds(last) + 0.1  # so that what belongs before a word fits too
             span = loud_span(wave)
             clips.append((now, wave))
             said.append(Word(example.text, now + span.start, now + span.end))
