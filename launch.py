@@ -6,6 +6,7 @@ part of the package that does the work. ConfigDict stops here; below are frozen 
 
     python launch.py demo [--audio FILE] [--video FILE]
     python launch.py train --config configs/nano.py --workdir runs/nano [--set data.seed=3]
+    python launch.py data build --from recordings/ --out shards/
     python launch.py import --from released/ --to native/
     python launch.py eval --suite all --system silent,oracle,model --checkpoint checkpoints/nano
     python launch.py export --checkpoint checkpoints/nano --platform cpu --out artefacts/nano_cpu
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
+    _data_options(commands)
     _eval_options(commands)
     _submit_options(commands)
 
@@ -111,6 +113,20 @@ def _parser() -> argparse.ArgumentParser:
         convert.add_argument("--to", dest="target", required=True, help="folder to make")
         convert.set_defaults(run=run)
     return parser
+
+
+def _data_options(commands: Any) -> None:
+    from interaction.data.build.options import add_options
+
+    data = commands.add_parser("data", help="make training data").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    build = data.add_parser(
+        "build", help="recordings, a curriculum or a TFDS name to shards",
+        formatter_class=argparse.RawTextHelpFormatter,
+    )  # fmt: skip
+    add_options(build)
+    build.set_defaults(run=_data_build)
 
 
 def _eval_options(commands: Any) -> None:
@@ -211,6 +227,16 @@ def _train(options: argparse.Namespace) -> None:
     module, config = TRAINERS[name]
     trainer = importlib.import_module(module)
     trainer.train(configuration.build(getattr(trainer, config), values), options.workdir)
+
+
+def _data_build(options: argparse.Namespace) -> None:
+    from interaction.data.build import command
+    from interaction.eval.listening import Ears
+
+    try:
+        command.run(options, listener=Ears(), read_config=read_config)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def _eval(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import inspect
 import json
 import pathlib
 import re
+import warnings
 import xml.etree.ElementTree
 
 import jax
@@ -294,3 +295,19 @@ def test_what_notebooks_import_is_there(path):
         for node in ast.walk(ast.parse("".join(cell["source"]))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("interaction"):
                 exec(compile(ast.Module([node], []), path.name, "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_guide_to_own_conversations_runs(monkeypatch):
+    """From recordings to a session played to what was trained on them; its own assertions hold."""
+    pytest.importorskip("espeakng_loader")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path = ROOT / "notebooks" / "finetune_on_your_conversations.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the client's own
+        nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
+    printed = [o.get("text", "") for c in notebook.cells for o in c.get("outputs", [])]
+    assert any("in the last five" in text for text in printed)

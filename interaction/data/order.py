@@ -68,7 +68,13 @@ class GlobalBatches:
         return {"record": self._record}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to where `get_state` was called, whoever read then, in batches of whatever size."""
+        """Goes to where `get_state` was called, whoever read then, in batches of whatever size.
+
+        Raises:
+            ValueError: not a state of this iterator.
+        """
+        if set(state) != {"record"}:
+            raise ValueError(f"state={state!r:.200} does not say the next record")
         self._record = int(state["record"])
         self._ahead = None
 

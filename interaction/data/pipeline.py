@@ -1,9 +1,9 @@
-"""Batches for training: seeds to conversations to woven sequences to padded batches, with Grain.
+"""Batches for training: numbers to sessions to woven sequences to padded batches, with Grain.
 
-In: `DataConfig`, a batch size. Out: an iterator of `interaction.types.Batch` of static sizes. The
-batch of a step depends on the config's seed and the step alone; the iterator's state can be saved
-and set (`get_state`, `set_state`), and its work runs in another process. In a job of several
-processes each makes its rows of every batch.
+In: the configuration of the data, a batch size. Out: an iterator of `interaction.types.Batch` of
+static sizes. The batch of a step depends on the configuration and the step alone: not on how many
+worker processes prepare it, nor on how many processes train and make their rows of it each
+(`interaction.data.order`).
 """
 
 import dataclasses
@@ -20,14 +20,19 @@ from interaction.data.curriculum.sessions import Curriculum, CurriculumConfig
 from interaction.data.order import GlobalBatches, Slices
 from interaction.data.recall import RecallConfig, RecallSource, prepare
 from interaction.data.recall import stack as stack_recall
+from interaction.data.shards.read import ShardsConfig, shuffled
+from interaction.data.shards.rows import RowSizes
 from interaction.streams.layout import WeaveConfig
 from interaction.streams.weave import Woven, batch, weave
-from interaction.types import Batch
+from interaction.types import Batch, MicroTurn
 
 ENDLESS = 1 << 40
 
 
-def weave_config(config: DataConfig | CurriculumConfig) -> WeaveConfig:
+type Sized = DataConfig | CurriculumConfig | RowSizes
+
+
+def weave_config(config: Sized) -> WeaveConfig:
     """Sizes of the weave that these conversations need."""
     return WeaveConfig(speech_slots=config.speech_slots)
 
@@ -76,8 +81,8 @@ def conversations(config: DataConfig, split: Split) -> Conversations:
     return Conversations(config, load_bank(config), split)
 
 
-def fitted(turns, config: DataConfig | CurriculumConfig) -> Woven:
-    """Weaves as many of the micro-turns, from the first on, as fit a row of the batch."""
+def fitting(turns: list[MicroTurn], config: Sized) -> tuple[list[MicroTurn], Woven]:
+    """As many of the micro-turns, from the first on, as fit a row of the batch, and their weave."""
     sizes = weave_config(config)
     woven = weave(turns, sizes)
     while (
@@ -89,10 +94,15 @@ def fitted(turns, config: DataConfig | CurriculumConfig) -> Woven:
     ):
         turns = turns[:-1]
         woven = weave(turns, sizes)
-    return woven
+    return turns, woven
 
 
-def stack(config: DataConfig | CurriculumConfig, wovens) -> Batch:
+def fitted(turns: list[MicroTurn], config: Sized) -> Woven:
+    """Weaves as many of the micro-turns, from the first on, as fit a row of the batch."""
+    return fitting(turns, config)[1]
+
+
+def stack(config: Sized, wovens) -> Batch:
     """Pads and stacks woven conversations to the config's static sizes."""
     return batch(
         wovens, slots=config.slots, audio=config.audio, patches=config.patches,
@@ -100,42 +110,86 @@ def stack(config: DataConfig | CurriculumConfig, wovens) -> Batch:
     )  # fmt: skip
 
 
+# ---------------------------------------------------------------- what a run reads
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Sessions of shards among those of another source, spread evenly over the places.
+
+    Attributes:
+        source: made on the fly.
+        shards: random access to the sessions of shards.
+        share: of the places that shards fill.
+    """
+
+    source: Any
+    shards: Any
+    share: float
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, place: int) -> Woven:
+        before = int(place * self.share)
+        if int((place + 1) * self.share) > before:
+            return self.shards[before]
+        return self.source[place - before]
+
+
 def batches(
-    config: DataConfig | CurriculumConfig | RecallConfig,
+    config: DataConfig | CurriculumConfig | RecallConfig | None,
     *,
     size: int,
     split: Split = Split.TRAIN,
     workers: int = 1,
     start: int = 0,
+    shards: ShardsConfig | None = None,
     rows: slice = slice(None),
 ) -> GlobalBatches:
     """An endless iterator of batches.
 
     Args:
-        config: the data.
-        size: conversations in a batch, B.
-        split: train, or the held-out one (not of the memory experiment).
+        config: sessions that are made on the fly; None: there are only `shards`.
+        size: sessions in a batch of all processes together, B.
+        split: train, or the held-out one (not of the memory experiment, nor of shards).
         workers: processes that prepare batches ahead; 0: a thread of this process.
-        start: first step; step s holds the seeds ``[s size, (s + 1) size)``.
+        start: first step; step s holds the sessions at places ``[s size, (s + 1) size)``.
+        shards: sessions that were made beforehand, a share of all.
         rows: those of each batch that this process makes.
 
-    Returns:
-        An iterator with `get_state` and `set_state`.
+    Raises:
+        ValueError: nothing to read, or sessions that do not go into one batch.
     """
-    source: Any
+    sessions, together = _sessions(config, split, shards)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads flags; a program without absl.app has none
+    return GlobalBatches(Slices(sessions, together, size, rows, start * size), workers=workers)
+
+
+def _sessions(config, split: Split, shards: ShardsConfig | None) -> tuple[Any, Any]:
+    """Random access to the sessions of a run, and what stacks them."""
+    if config is None:
+        if shards is None:
+            raise ValueError("config and shards are both None: there is nothing to read")
+        return shuffled(shards), functools.partial(stack, shards.sizes)
     if isinstance(config, RecallConfig):
         if config.voice_share:
             prepare()
-        source, together = RecallSource(config, ENDLESS), functools.partial(stack_recall, config)
-    else:
-        if isinstance(config, CurriculumConfig):
-            plain, source = config.plain, CurriculumSource(config, split)
-        else:
-            plain, source = config, ConversationSource(config, split)
-        if not bank_path(plain).exists():
-            load_bank(plain)
-        together = functools.partial(stack, config)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads flags; a program without absl.app has none
-    slices = Slices(source, together, size, rows, start * size)
-    return GlobalBatches(slices, workers=workers)
+        return RecallSource(config, ENDLESS), functools.partial(stack_recall, config)
+    source = source_of(config, split)
+    if shards is None:
+        return source, functools.partial(stack, config)
+    sizes = RowSizes.of(config).together(shards.sizes)
+    return Beside(source, shuffled(shards), shards.share), functools.partial(stack, sizes)
+
+
+def source_of(
+    config: DataConfig | CurriculumConfig, split: Split
+) -> ConversationSource | CurriculumSource:
+    """Random access to sessions that are made on the fly; the clips they need are there then."""
+    curriculum = isinstance(config, CurriculumConfig)
+    plain = config.plain if curriculum else config
+    if not bank_path(plain).exists():
+        load_bank(plain)
+    return CurriculumSource(config, split) if curriculum else ConversationSource(config, split)

@@ -24,7 +24,7 @@ WORDS = (
 _BUNDLE = Path(__file__).parent / "target_voice.flac"
 _INDEX = Path(__file__).parent / "target_voice.json"
 _FADE = SAMPLE_RATE // 125
-_LOUDNESS = 0.08
+LOUDNESS = 0.08  # root mean square of its speech
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def trim(samples: np.ndarray) -> np.ndarray:
     ramp = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
     part[:_FADE] *= ramp
     part[-_FADE:] *= ramp[::-1]
-    part *= _LOUDNESS / np.sqrt(np.mean(np.square(part)))
+    part *= LOUDNESS / np.sqrt(np.mean(np.square(part)))
     peak = np.max(np.abs(part))
     return part * min(1.0, 0.9 / peak)
 

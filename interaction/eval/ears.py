@@ -207,6 +207,10 @@ class TwoPass:
         """Its words with the way each got its times."""
         return list(self._listen([run.waveform(clock)])[0][1])
 
+    def listen(self, wave: np.ndarray) -> tuple[list[Span], list[Heard]]:
+        """Stretches of speech and words of float32 ``[W]`` at 16 kHz."""
+        return self._listen([wave])[0]
+
     def prepare(self, runs: Iterable[Run], clock: Clock) -> None:
         """Listens to many runs at once, which is faster: short ones share a call of Whisper."""
         self._listen([run.waveform(clock) for run in runs])

@@ -102,6 +102,13 @@ def letterbox(frame: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> np.
     return out
 
 
+def on_patches(frame: UInt8[np.ndarray, "h w 3"], *, max_patches: int, patch: int = PATCH):
+    """The frame at the size of its grid of patches; one that has that size is left as it is."""
+    frame = _checked_frame(frame)
+    rows, columns = choose_grid(frame.shape[0], frame.shape[1], max_patches)
+    return letterbox(frame, rows * patch, columns * patch)
+
+
 def tubelets(
     frames: UInt8[np.ndarray, "F h w 3"], *, max_patches: int, patch: int = PATCH
 ) -> UInt8[np.ndarray, "P F p p 3"]:
@@ -121,8 +128,8 @@ def tubelets(
     frames = np.asarray(frames)
     if frames.ndim != 4 or len(frames) == 0:
         raise ValueError(f"frames are {list(frames.shape)}, expected [F, h, w, 3] with F >= 1")
-    rows, columns = choose_grid(frames.shape[1], frames.shape[2], max_patches)
-    boxed = np.stack([letterbox(frame, rows * patch, columns * patch) for frame in frames])
+    boxed = np.stack([on_patches(frame, max_patches=max_patches, patch=patch) for frame in frames])
+    rows, columns = boxed.shape[1] // patch, boxed.shape[2] // patch
     split = boxed.reshape(len(frames), rows, patch, columns, patch, 3)
     return np.ascontiguousarray(
         split.transpose(1, 3, 0, 2, 4, 5).reshape(-1, len(frames), patch, patch, 3)

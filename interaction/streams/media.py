@@ -6,6 +6,7 @@ A file that cannot be used gives one `MediaError` that names it and says what wa
 """
 
 import os
+from collections.abc import Callable
 
 import av
 import numpy as np
@@ -50,6 +51,20 @@ def read_audio(path: str | os.PathLike, sample_rate: int = 16_000) -> Float[np.n
     Raises:
         MediaError: missing, empty or broken file, or one without sound.
     """
+    samples, rate = _decoded(path, sample_rate)
+    return resample(samples.mean(axis=1, dtype=np.float32), rate, sample_rate)
+
+
+def read_channels(
+    path: str | os.PathLike, sample_rate: int = 16_000
+) -> Float[np.ndarray, "channels W"]:
+    """The sound of a file as `read_audio` gives it, each channel for itself."""
+    samples, rate = _decoded(path, sample_rate)
+    return np.stack([resample(channel, rate, sample_rate) for channel in samples.T])
+
+
+def _decoded(path, sample_rate: int) -> tuple[Float[np.ndarray, "W channels"], int]:
+    """Samples of every channel and their rate, checked."""
     path = _checked_path(path)
     if sample_rate < 1:
         raise ValueError(f"sample_rate={sample_rate} must be at least 1")
@@ -61,8 +76,7 @@ def read_audio(path: str | os.PathLike, sample_rate: int = 16_000) -> Float[np.n
         raise MediaError(f"{path}: its sound has no samples")
     if not np.isfinite(samples).all():
         raise MediaError(f"{path}: its sound holds numbers that are not finite")
-    mono = samples.mean(axis=1, dtype=np.float32)
-    return resample(mono, rate, sample_rate)
+    return samples, rate
 
 
 def resample(samples: Float[np.ndarray, "W"], rate: int, wanted: int) -> Float[np.ndarray, "W"]:
@@ -117,7 +131,12 @@ def write_wav(
 
 
 def read_video(
-    path: str | os.PathLike, rate: float = 10, start: float = 0, duration: float | None = None
+    path: str | os.PathLike,
+    rate: float = 10,
+    start: float = 0,
+    duration: float | None = None,
+    *,
+    shrink: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[UInt8[np.ndarray, "F h w 3"], Float[np.ndarray, "F"]]:
     """The frames of a video, resampled to a constant rate by their time stamps.
 
@@ -130,6 +149,8 @@ def read_video(
         rate: wanted frames per second.
         start: seconds of the video to leave out.
         duration: seconds to take at most; None: to the end.
+        shrink: makes of each frame that is shown what is kept of it, so that a long video need
+            not lie in memory at its full size.
 
     Returns:
         uint8 RGB frames ``[F, h, w, 3]`` and the time of each in seconds after `start` (float64
@@ -141,14 +162,14 @@ def read_video(
     path = _checked_path(path)
     if rate <= 0 or start < 0 or (duration is not None and duration <= 0):
         raise ValueError(f"rate={rate}, start={start}, duration={duration}: out of range")
-    times, frames, end = _read_frames(path, rate, start, duration)
+    times, frames, end = _read_frames(path, rate, start, duration, shrink or (lambda frame: frame))
     count = max(1, int(np.ceil((end - start) * rate - 1e-6)))
     index = frame_at(np.array(times) - start, rate, count, hold=np.inf)
     shown = np.stack([frames[i] for i in np.maximum(index, 0)])
     return shown, np.arange(count) / rate
 
 
-def _read_frames(path, rate, start, duration):
+def _read_frames(path, rate, start, duration, shrink):
     """The newest frame of every interval, their times, and where the wanted part ends."""
     limit = np.inf if duration is None else start + duration
     times: list[float] = []
@@ -173,12 +194,12 @@ def _read_frames(path, rate, start, duration):
                 if newest is not None and _interval(time, start, rate) != _interval(
                     newest[0], start, rate
                 ):
-                    size = _keep(times, frames, newest, size)
+                    size = _keep(times, frames, newest, size, shrink)
                 newest = (time, frame)
         except (FFmpegError, ValueError) as error:
             broken = error
         if newest is not None:
-            _keep(times, frames, newest, size)
+            _keep(times, frames, newest, size, shrink)
     if not frames:
         raise MediaError(f"{path}: its picture cannot be decoded ({broken or 'no frames'})")
     if length <= start:
@@ -191,13 +212,14 @@ def _interval(time, start, rate) -> int:
     return max(-1, int(np.floor((time - start) * rate + 1e-6)))
 
 
-def _keep(times, frames, newest, size) -> tuple[int, int]:
+def _keep(times, frames, newest, size, shrink) -> tuple[int, int]:
     """Adds a frame at the size of the first one, upright as its rotation says; gives that size."""
     time, frame = newest
     height, width = (frame.height, frame.width) if size is None else size
     times.append(time)
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
-    frames.append(np.rot90(pixels, round(frame.rotation / 90)))  # degrees counter-clockwise
+    upright = np.rot90(pixels, round(frame.rotation / 90))  # degrees counter-clockwise
+    frames.append(shrink(upright))
     return height, width
 
 

@@ -26,6 +26,7 @@ from interaction.data.config import DataConfig
 from interaction.data.curriculum.sessions import CurriculumConfig
 from interaction.data.pipeline import batches as make_batches
 from interaction.data.recall import RecallConfig
+from interaction.data.shards.read import ShardsConfig
 from interaction.models.checkpoint import load_model, save_model
 from interaction.models.config import InteractionConfig
 from interaction.models.parameters import init_params, param_axes
@@ -47,6 +48,7 @@ class TrainConfig:
         data: the conversations.
         curriculum: the sessions of the curriculum, in place of conversations.
         recall: the sessions of the memory experiment, in place of conversations.
+        shards: sessions that were made beforehand; alone, or a share beside the curriculum.
         loss: weights of the losses.
         optimizer: the optimiser.
         steps: steps in all.
@@ -69,6 +71,7 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     curriculum: CurriculumConfig | None = None
     recall: RecallConfig | None = None
+    shards: ShardsConfig | None = None
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: int = 1000
@@ -162,9 +165,12 @@ def _train(config: TrainConfig, workdir: pathlib.Path, interruption: Interruptio
         moments=rule.init(params),
         step=jnp.int32(0),
     )
-    data = config.recall or config.curriculum or config.data
+    made = None if config.shards else config.data
+    data = config.recall or config.curriculum or made
     rows = processes.rows(sharding.by_batch(mesh), config.batch)
-    batches = make_batches(data, size=config.batch, workers=config.workers, rows=rows)
+    batches = make_batches(
+        data, size=config.batch, workers=config.workers, shards=config.shards, rows=rows
+    )
     state = jax.device_put(state, sharding.shardings(mesh, state_specs(state, config)))
     with checkpointing.manager(workdir / "checkpoints") as manager:
         state = checkpointing.restore(manager, state, batches, config.batch)
