@@ -151,6 +151,10 @@ def _eval_options(commands: Any) -> None:
         "--impair", action="append", metavar="loss=0.05,delay=2,jitter=1",
         help="a network (micro-turns); may be repeated, '' is an unimpaired one",
     )  # fmt: skip
+    evaluate.add_argument(
+        "--background", choices=("none", "oracle"), default="none",
+        help="who answers requests in words (oracle: the sample's truth, to every system)",
+    )  # fmt: skip
     evaluate.add_argument("--judge", default="closed", help=f"one of {', '.join(choose.JUDGES)}")
     evaluate.add_argument(
         "--ears", default="listen", choices=tuple(choose.EARS),
@@ -159,6 +163,10 @@ def _eval_options(commands: Any) -> None:
     evaluate.add_argument("--mode", choices=("compat", "strict", "both"), default="both")
     evaluate.add_argument("--processes", type=int, default=2, help="that play side by side")
     evaluate.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")
+    evaluate.add_argument(
+        "--write-layout", metavar="DIR",
+        help="also write every run as the benchmark's authors lay it out, for their own code",
+    )  # fmt: skip
     evaluate.set_defaults(run=_eval)
 
 
@@ -242,6 +250,7 @@ def _data_build(options: argparse.Namespace) -> None:
 def _eval(options: argparse.Namespace) -> None:
     from interaction.eval.evaluate import evaluate
     from interaction.eval.worker import SampleError
+    from interaction.eval.write_layouts import write_layouts
     from interaction.serving.compilation_cache import use_compilation_cache
 
     # The processes that play find compiled programs in the same folder.
@@ -250,15 +259,19 @@ def _eval(options: argparse.Namespace) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     out = pathlib.Path(options.out)
     try:
-        evaluate(_evaluation(options, out))
+        evaluation = _evaluation(options, out)
+        outcomes = evaluate(evaluation)
+        print(f"report: {out / 'report.html'} and {out / 'report.json'}")
+        if options.write_layout:
+            for tree in write_layouts(evaluation, outcomes, pathlib.Path(options.write_layout)):
+                print(f"runs in the authors' layout: {tree}")
     except (SampleError, ImportError, ConnectionError) as error:
         raise ValueError(str(error)) from error
-    print(f"report: {out / 'report.html'} and {out / 'report.json'}")
 
 
 def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
     from interaction.eval import choose
-    from interaction.eval.evaluate import SMALL, Evaluation
+    from interaction.eval.evaluate import SMALL, Background, Evaluation
     from interaction.eval.impairment import Impairment
 
     given = choose.Given(
@@ -274,6 +287,7 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
         size=SMALL if options.size is None else options.size,
         seed=options.seed,
         impairments=[Impairment.parse(text) for text in options.impair or [""]],
+        background=Background(options.background),
         modes=choose.modes(options.mode),
         ears=choose.ears(options.ears),
         judge=choose.judge(options.judge),

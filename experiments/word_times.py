@@ -64,13 +64,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ears = TwoPass(pathlib.Path(folder))
         begin = time.perf_counter()
-        ears.prepare([clip.run for clip in clips], Clock.INSTANT)
+        ears.prepare([clip.run for clip in clips], [Clock.INSTANT])
         seconds = time.perf_counter() - begin
         two_pass = [ears.words(clip.run, Clock.INSTANT) for clip in clips]
         paths = ears.paths()
         begin = time.perf_counter()
         again = TwoPass(pathlib.Path(folder))
-        again.prepare([clip.run for clip in clips], Clock.INSTANT)
+        again.prepare([clip.run for clip in clips], [Clock.INSTANT])
         second = time.perf_counter() - begin
     begin = time.perf_counter()
     own = [[Word(w.text, w.start, w.end) for w in whisper.timed_words(clip.wave)] for clip in clips]

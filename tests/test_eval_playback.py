@@ -151,7 +151,8 @@ def assert_same_run(found: Run, wanted: Run):
 def test_a_run_comes_back_from_disk_as_it_was(tmp_path):
     run = a_run()
     save_run(run, tmp_path / "one", met="abc")
-    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["output.wav", "run.json"]
+    files = sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert files == ["late.wav", "output.wav", "run.json"]  # its stop came late
     assert read_met(tmp_path / "one") == "abc"
     found = load_run(tmp_path / "one")
     assert_same_run(found, dataclasses.replace(run, step_seconds=found.step_seconds))

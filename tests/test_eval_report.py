@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import io
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from interaction.eval.evaluate import Evaluation, Outcome, Part
+from interaction.eval.evaluate import Evaluation, Outcome, Part, Spent
 from interaction.eval.intervals import Measured
 from interaction.eval.published import PUBLISHED, beside
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
@@ -64,8 +65,10 @@ NAMES = ("a", "b", "c", "d")
 
 def outcome(system, figures, suite="fdb_v1"):
     samples = [sample(name) for name in NAMES]
-    part = Part(suite, Toy(), samples, generated=True)
-    return Outcome(system, part, {name: run(name, system) for name in NAMES}, figures, 1.5)
+    part = Part(suite, Toy(), samples, pathlib.Path(), generated=True)
+    return Outcome(
+        system, part, {name: run(name, system) for name in NAMES}, figures, Spent(1.0, 0.25, 0.25)
+    )
 
 
 def latencies(*values, clock=Clock.INSTANT, **changes):
@@ -100,11 +103,11 @@ def test_modes_and_clocks_are_rows_of_their_own():
     [
         ("fdb_v15", "all", "right behaviour, mean of scenes (%)", "TML-Interaction-Small", 77.8),
         ("fdb_v3", "all", "Pass@1, exact", "TML-Interaction-Small", 0.68),
-        ("repcount", "x", "off-by-one accuracy (%)", "GPT-realtime-2.0 minimal", 1.3),
-        ("ifeval", "typed", "mean of the four accuracies (%)", "Gemini 3.1 high", 90.0),
+        ("repcount", "spoken", "off-by-one accuracy (%)", "GPT-realtime-2.0 minimal", 1.3),
+        ("ifeval", "text", "mean of the four accuracies (%)", "Gemini 3.1 high", 90.0),
         (
             "fdb_v15",
-            "v15_talking_to_other",
+            "generated_talking_to_other",
             "C_RESPOND (share)",
             "GPT-4o-realtime 2024-12-17",
             0.91,
@@ -115,10 +118,20 @@ def test_published_figures_stand_beside_their_rows(suite, scene, name, system, v
     assert value in [p.value for p in beside(suite, scene, name) if p.system == system]
 
 
+def test_a_scene_whose_name_ends_alike_is_another_scene():
+    """Candor's recordings are not the synthetic ones, though both folders end in their task."""
+    told = lambda scene: {p.value for p in beside("fdb_v1", scene, "takeover rate")}
+    assert told("candor_pause_handling") == {0.662, 0.935, 0.980, 0.481, 0.310, 0.120}
+    assert told("generated_pause_handling") == {0.584, 0.934, 0.985, 0.642, 0.255, 0.010}
+    assert told("my_pause_handling") == set()
+
+
 def test_no_published_figure_stands_beside_another_suite():
-    assert not beside("repcount", "x", "off-by-one accuracy of kicks (%)")
+    assert not beside("repcount", "spoken", "off-by-one accuracy of kicks (%)")
+    assert not beside("bigbench_audio", "navigate", "accuracy (%)")
+    assert not beside("proactive_video_qa", "spoken", "PAUC at omega 0.5 of EGO")
     assert not beside("fdb_v1", "turn_taking", "latency, unclipped (s)")
-    assert len({(p.suite, p.scene, p.figure, p.system, p.data) for p in PUBLISHED}) == len(
+    assert len({(p.suite, p.scenes, p.figure, p.system, p.data) for p in PUBLISHED}) == len(
         PUBLISHED
     )
 

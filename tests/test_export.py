@@ -21,6 +21,9 @@ import pytest
 import soundfile
 
 from interaction.checkpoints.safetensors_file import Reader
+from interaction.eval import choose
+from interaction.eval.records import Sample
+from interaction.eval.runner import play
 from interaction.serving import manifest, transcript
 from interaction.serving.export import named
 from interaction.serving.manifest import ArtefactError, Platform, read_manifest
@@ -424,3 +427,37 @@ def test_a_transcript_is_not_read_with_other_ids(artefact):
         tokens = dataclasses.replace(listed.tokens, **change)
         with pytest.raises(ArtefactError, match=message):
             transcript.check_tokens(dataclasses.replace(listed, tokens=tokens))
+
+
+def test_an_artefact_is_a_system_under_test(small):
+    """Through the evaluation: what its board puts out is what its programs do."""
+    given = choose.Given(str(small), artefact="interaction.serving.board:ArtefactBoard", seed=4)
+    (spec,) = choose.systems("model", given)
+    system = spec.build()
+    wave = 0.3 * np.random.default_rng(1).normal(size=round(1.4 * 16_000)).astype(np.float32)
+    sample = Sample("toy", "noise", "n", 1.4, audio=wave)
+    first, again = play(system, sample), play(system, sample)
+    assert first.system == small.name
+    assert len(first.step_seconds) == sample.micro_turns == 7
+    assert [(e.t, e.kind) for e in first.events] == [(e.t, e.kind) for e in again.events]
+    np.testing.assert_array_equal(first.waveform(), again.waveform())
+
+    board = system._board
+    raw, bucket = board._runtime, read_manifest(small).buckets[0]
+    inputs = [
+        LaneInput(now, audio=((now, wave[now * 3200 : (now + 1) * 3200]),)) for now in range(3)
+    ]
+    board.begin(SEED)
+    found = [board.step(one) for one in inputs]
+    raw.begin(SEED)
+    for one, output in zip(inputs, found, strict=True):
+        lanes = [one] + [None] * (LANES - 1)
+        weave = weave_inputs(lanes, CONFIG.weave, slots=bucket.slots, patches=bucket.patches)
+        wanted = raw.step(vars(weave))
+        assert output.tokens == tuple(t for t in wanted["tokens"][0].tolist() if t >= 0)
+        np.testing.assert_array_equal(output.waveform, wanted["waveform"][0])
+    other = board.step(dataclasses.replace(inputs[0], micro_turn=3))
+    assert any(
+        not np.array_equal(other.waveform, output.waveform) or other.tokens != output.tokens
+        for output in found
+    )

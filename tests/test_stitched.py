@@ -121,6 +121,17 @@ def test_typed_text_is_answered_in_writing_and_instructions_are_passed_on():
     assert not run.of(Kind.AUDIO)
 
 
+def test_a_message_in_pieces_is_answered_when_it_is_whole():
+    log = []
+    text = (
+        TextEvent(0.3, Control.USER, "what is nine pl", more=True),
+        TextEvent(0.5, Control.USER, "us three"),
+        TextEvent(0.7, Control.USER, "now"),
+    )
+    play(Stitched(parts(log)), Sample("toy", "typed", "t", 2.0, text=text))
+    assert log == [("asked", "what is nine plus three"), ("asked", "now")]
+
+
 def test_a_wrong_threshold_would_be_noticed():
     """With a longer silence the answer comes later: the cases above would fail."""
     slow = Stitched(parts([]), Thresholds(stop_seconds=0.6))

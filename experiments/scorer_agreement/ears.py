@@ -230,7 +230,7 @@ def main() -> None:
         Run("", "", s.name, "", len(s.agent) / SAMPLE_RATE, (OutputEvent(0, Kind.AUDIO, s.agent),))
         for s in all_scenes
     ]
-    ears.prepare(runs, Clock.INSTANT)
+    ears.prepare(runs, [Clock.INSTANT])
     heard = [ears.words(run, Clock.INSTANT) for run in runs]
     said = [
         (s.text, " ".join(w.text for w in h))

@@ -26,6 +26,11 @@ from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run
 from interaction.eval.spans import Span, covered, merge
 from interaction.eval.suite import Word
 
+# Digital silence between sounds that are heard apart: longer than `TwoPass._PAUSE`, and than what
+# two utterances take of it on either side.
+_APART = 1.0
+_EDGE = 0.5  # seconds of it that stay with each sound
+
 
 class Path(enum.Enum):
     """How a word got its times."""
@@ -79,12 +84,14 @@ class FromText:
 
     The words of a text event begin in the audible stretch in which it comes, or, if none plays
     then, in the next one that begins within `patience` seconds. They fill as many stretches as
-    leave each word `per_word` seconds, at least one, but none after the next event's start.
+    leave each word `per_word` seconds, at least one, but none after the next event's start; no word
+    takes more than `_LONGEST` times that, so that sound which goes on without text stretches none.
     Where no sound follows they begin at the event and take `per_word` seconds each; `speech` is
     sound alone where a run has any, so such words lie outside of it.
     """
 
     name = "the system's own text, times from its audible sound"
+    _LONGEST = 3.0
 
     def __init__(self, *, patience: float = 1.0, per_word: float = 0.3):
         if patience < 0 or per_word <= 0:
@@ -131,6 +138,11 @@ class FromText:
                 and (room or begin <= start)
             ):
                 room.append((max(begin, start), min(end, following)))
+        left = self._LONGEST * wanted
+        for index, (begin, end) in enumerate(room):
+            room[index] = (begin, min(end, begin + max(0.0, left)))
+            left -= end - begin
+        room = [span for span in room if span[1] > span[0]]
         return room or [(start, min(start + wanted, following))]
 
 
@@ -167,11 +179,37 @@ class _Utterance:
         return self.spans[0][0], self.spans[-1][1]
 
 
+def sounds_apart(wave: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Parts of a recording with `_APART` seconds of digital silence between them.
+
+    Whatever such parts are heard as does not depend on where they lie, so that a sound which is
+    put out twice, or under either clock, is heard once. A recording with any noise in it is one.
+
+    Args:
+        wave: float32 ``[W]`` at 16 kHz.
+
+    Returns:
+        First sample, and samples with up to `_EDGE` seconds of the silence around them.
+    """
+    sounding = np.flatnonzero(wave)
+    if not len(sounding):
+        return []
+    breaks = np.flatnonzero(np.diff(sounding) > round(_APART * SAMPLE_RATE))
+    starts = [sounding[0], *sounding[breaks + 1]]
+    ends = [*sounding[breaks], sounding[-1]]
+    edge = round(_EDGE * SAMPLE_RATE)
+    places = [
+        (max(0, int(start) - edge), int(end) + 1 + edge)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return [(start, wave[start:stop]) for start, stop in places]
+
+
 class TwoPass:
     """Ears that listen: speech segments, then text, then times of the words.
 
-    What was heard in a recording is kept on disk under the hash of its samples, so a second
-    scoring costs nothing.
+    What a sound was heard as is kept on disk under the hash of its samples, so a second scoring
+    costs nothing, nor does the same sound at another time.
 
     Args:
         cache: folder of what was heard; default ``INTERACTION_CACHE/ears``.
@@ -185,14 +223,15 @@ class TwoPass:
     _MARGIN = 0.5
     _PAUSE = 0.7  # longer parts utterances
     _LONGEST = 20.0
-    _BATCH = 8  # recordings between two writings to disk: what a kill may cost
+    _BATCH = 24  # sounds between two writings to disk: what a kill may cost
     _TOLERANCE = 0.3  # alignment may differ by so much from Silero at an utterance's edge
 
     def __init__(self, cache: pathlib.Path | None = None, *, threads: int = 1):
         self._cache = cache or whisper.cache_folder("ears")
         self._cache.mkdir(parents=True, exist_ok=True)
         self._threads = threads
-        self._heard: dict[str, tuple[list[Span], list[Heard]]] = {}
+        self._segments: dict[str, list[Span]] = {}
+        self._heard: dict[str, list[Heard]] = {}
         self._recipe = json.dumps(["two-pass 1", *_versions()])
 
     def words(self, run: Run, clock: Clock) -> list[Word]:
@@ -200,37 +239,61 @@ class TwoPass:
         return [heard.word for heard in self.heard(run, clock)]
 
     def speech(self, run: Run, clock: Clock) -> list[Span]:
-        """Its stretches of speech: Silero's, unpadded."""
-        return list(self._listen([run.waveform(clock)])[0][0])
+        """Its stretches of speech: Silero's, unpadded. Nothing is written down for it."""
+        return self._speech(run.waveform(clock))
 
     def heard(self, run: Run, clock: Clock) -> list[Heard]:
         """Its words with the way each got its times."""
-        return list(self._listen([run.waveform(clock)])[0][1])
+        return self._words(run.waveform(clock))
 
     def listen(self, wave: np.ndarray) -> tuple[list[Span], list[Heard]]:
         """Stretches of speech and words of float32 ``[W]`` at 16 kHz."""
-        return self._listen([wave])[0]
+        return self._speech(wave), self._words(wave)
 
-    def prepare(self, runs: Iterable[Run], clock: Clock) -> None:
-        """Listens to many runs at once, which is faster: short ones share a call of Whisper."""
-        self._listen([run.waveform(clock) for run in runs])
+    def prepare(self, runs: Iterable[Run], clocks: Sequence[Clock]) -> None:
+        """Listens to many runs at once, which is faster: short sounds share a call of Whisper."""
+        waves = [run.waveform(clock) for run in runs for clock in clocks]
+        self._listen([sound for wave in waves for _, sound in sounds_apart(wave)])
+
+    def _speech(self, wave: np.ndarray) -> list[Span]:
+        result: list[Span] = []
+        for start, sound in sounds_apart(wave):
+            at, found = start / SAMPLE_RATE, self._spans(self._key(sound), sound)
+            result += [(begin + at, end + at) for begin, end in found]
+        return result
+
+    def _words(self, wave: np.ndarray) -> list[Heard]:
+        parts = sounds_apart(wave)
+        self._listen([sound for _, sound in parts])
+        result: list[Heard] = []
+        for start, sound in parts:
+            at = start / SAMPLE_RATE
+            for heard in self._heard[self._key(sound)]:
+                word = Word(heard.word.text, heard.word.start + at, heard.word.end + at)
+                result.append(Heard(word, heard.path))
+        return result
 
     def paths(self) -> dict[Path, int]:
         """How many words of all that was heard got their times in which way."""
-        counts = collections.Counter(h.path for _, all_ in self._heard.values() for h in all_)
+        counts = collections.Counter(h.path for all_ in self._heard.values() for h in all_)
         return {path: counts[path] for path in Path}
 
-    def _listen(self, waves: Sequence[np.ndarray]) -> list[tuple[list[Span], list[Heard]]]:
-        keys = [self._key(wave) for wave in waves]
-        missing = {k: wave for k, wave in zip(keys, waves, strict=True) if not self._load(k)}
+    def _spans(self, key: str, sound: np.ndarray) -> list[Span]:
+        if key not in self._segments and not self._load(key):
+            self._segments[key] = silero.speech_segments(sound)
+        return self._segments[key]
+
+    def _listen(self, sounds: Sequence[np.ndarray]) -> None:
+        """Hears whatever of this has not been heard yet."""
+        keyed = {self._key(sound): sound for sound in sounds}
+        missing = {key: sound for key, sound in keyed.items() if not self._load(key)}
         while missing:
             batch = {key: missing.pop(key) for key in list(missing)[: self._BATCH]}
-            spans = [silero.speech_segments(wave) for wave in batch.values()]
+            spans = [self._spans(key, sound) for key, sound in batch.items()]
             heard = self._hear(list(batch.values()), spans)
-            for key, found, words in zip(batch, spans, heard, strict=True):
-                self._heard[key] = found, words
+            for key, words in zip(batch, heard, strict=True):
+                self._heard[key] = words
                 self._save(key)
-        return [self._heard[key] for key in keys]
 
     def _hear(
         self, waves: Sequence[np.ndarray], spans: Sequence[Sequence[Span]]
@@ -296,14 +359,13 @@ class TwoPass:
         if key not in self._heard and file.exists():
             kept = json.loads(file.read_text())
             words = [Heard(Word(t, s, e), Path[p]) for t, s, e, p in kept["words"]]
-            self._heard[key] = [(s, e) for s, e in kept["speech"]], words
+            self._segments[key], self._heard[key] = [(s, e) for s, e in kept["speech"]], words
         return key in self._heard
 
     def _save(self, key: str) -> None:
-        speech, heard = self._heard[key]
-        words = [(h.word.text, h.word.start, h.word.end, h.path.name) for h in heard]
+        words = [(h.word.text, h.word.start, h.word.end, h.path.name) for h in self._heard[key]]
         with tempfile.NamedTemporaryFile("w", dir=self._cache, delete=False) as file:
-            json.dump({"speech": speech, "words": words}, file)
+            json.dump({"speech": self._segments[key], "words": words}, file)
         os.replace(file.name, self._cache / f"{key}.json")
 
 

@@ -6,16 +6,16 @@ and scores that are there and still hold are not made again, so that an evaluati
 goes on where it was.
 """
 
-import contextlib
 import dataclasses
+import enum
 import hashlib
 import json
 import math
 import pathlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import rich.progress
 
@@ -30,13 +30,16 @@ from interaction.eval.worker import Players
 SMALL = 4  # samples per scene of a generated set
 
 
-@runtime_checkable
-class Prepared(Protocol):
-    """Ears that are faster when they hear many runs at once."""
+class Background(enum.Enum):
+    """Who answers what a system hands over in words.
 
-    def prepare(self, runs: Iterable[Run], clock: Clock) -> None:
-        """Hear them."""
-        ...
+    NONE: nobody. ORACLE: a scripted agent that knows each sample's truth and gives back the
+    oracle's words, to every system alike: figures then say what a system makes of help, not what
+    it knows.
+    """
+
+    NONE = "none"
+    ORACLE = "oracle"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Evaluation:
             small set, generated under `out`.
         size, seed: of the generated set (samples per scene).
         impairments: networks; every system is put to every suite through each.
+        background: who answers what is handed over in words.
         modes: COMPAT, STRICT or both.
         ears, judge: ``module:callable`` that makes them.
         processes: that play side by side.
@@ -63,6 +67,7 @@ class Evaluation:
     size: int = SMALL
     seed: int = 0
     impairments: Sequence[Impairment] = (Impairment(),)
+    background: Background = Background.NONE
     modes: Sequence[Mode] = (Mode.COMPAT, Mode.STRICT)
     ears: Spec = Spec("text", "interaction.eval.ears:FromText")
     judge: Spec = Spec("closed", "interaction.eval.judges:ClosedAnswer")
@@ -73,10 +78,14 @@ class Evaluation:
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: an evaluation needs at least one")
         for spec in self.systems:
-            if spec.factory.endswith(":Recorded") and self.impairments != (Impairment(),):
+            plain = tuple(self.impairments) == (Impairment(),)
+            if spec.factory.endswith(":Recorded") and not (
+                plain and self.background is Background.NONE
+            ):
                 raise ValueError(
                     f"system {spec.name} is recorded: impairments="
-                    f"{[str(i) for i in self.impairments]} cannot change what it met"
+                    f"{[str(i) for i in self.impairments]} and background="
+                    f"{self.background.value} cannot change what it met"
                 )
         names = [spec.name for spec in self.systems]
         if len(set(names)) != len(names):
@@ -96,7 +105,17 @@ class Part:
     name: str
     suite: Suite
     samples: list[Sample]
+    folder: pathlib.Path
     generated: bool
+
+
+@dataclasses.dataclass
+class Spent:
+    """Seconds of the processor, all processes together; what was already there costs none."""
+
+    playing: float = 0.0
+    listening: float = 0.0
+    scoring: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +126,7 @@ class Outcome:
     part: Part
     runs: Mapping[str, Run]
     figures: Sequence[Figure]
-    seconds: float  # wall time, runs that were already there not counted
+    spent: Spent
 
 
 def load_part(evaluation: Evaluation, name: str) -> Part:
@@ -126,7 +145,7 @@ def load_part(evaluation: Evaluation, name: str) -> Part:
             fresh.mkdir(parents=True)
             suite.generate(fresh, size=evaluation.size, seed=evaluation.seed)
             fresh.rename(folder)
-    return Part(name, suite, suite.load(folder), evaluation.data is None)
+    return Part(name, suite, suite.load(folder), folder, evaluation.data is None)
 
 
 def evaluate(evaluation: Evaluation) -> list[Outcome]:
@@ -135,17 +154,20 @@ def evaluate(evaluation: Evaluation) -> list[Outcome]:
     Raises:
         SampleError: a system broke; calling again goes on after what was finished.
     """
+    began = time.monotonic()
     parts = [load_part(evaluation, name) for name in evaluation.suites]
     outcomes = []
     with Players(processes=evaluation.processes) as players, _progress() as progress:
         for spec in evaluation.systems:
-            for part in parts:
-                for impairment in evaluation.impairments:
-                    play = _Play(spec, part, impairment)
-                    outcomes.append(_evaluate_part(evaluation, play, players, progress))
+            plays = [
+                _Play(spec, part, impairment, evaluation.background)
+                for part in parts
+                for impairment in evaluation.impairments
+            ]
+            outcomes += _evaluate_system(evaluation, plays, players, progress)
     from interaction.eval.report import write_report
 
-    write_report(evaluation, outcomes)
+    write_report(evaluation, outcomes, wall_seconds=time.monotonic() - began)
     return outcomes
 
 
@@ -156,30 +178,101 @@ class _Play:
     spec: Spec
     part: Part
     impairment: Impairment
+    background: Background
 
     @property
     def name(self) -> str:
-        label = str(self.impairment)
+        helped = self.background is not Background.NONE
+        labels = [str(self.impairment), f"background={self.background.value}" * helped]
+        label = ",".join(filter(None, labels))
         return self.spec.name + (f" [{label}]" if label else "")
 
+    def place(self, evaluation: Evaluation) -> pathlib.Path:
+        """Where its figures are kept."""
+        return evaluation.out / "scores" / self.name / f"{self.part.name}.json"
 
-def _evaluate_part(
-    evaluation: Evaluation, play: "_Play", players: Players, progress: rich.progress.Progress
-) -> Outcome:
-    begin, part, name = time.monotonic(), play.part, play.name
-    title = f"{name} on {part.name}"
-    bar = progress.add_task(title, total=sum(sample.seconds for sample in part.samples))
+
+@dataclasses.dataclass(frozen=True)
+class _Played:
+    """What came of it."""
+
+    play: _Play
+    runs: Mapping[str, Run]
+    spent: Spent
+
+    def stored(self, evaluation: Evaluation) -> list[Figure] | None:
+        """Figures that were scored before and still hold."""
+        place = self.play.place(evaluation)
+        return stored_figures(evaluation, self.play.part, self.runs, place)
+
+
+def _evaluate_system(
+    evaluation: Evaluation,
+    plays: Sequence[_Play],
+    players: Players,
+    progress: rich.progress.Progress,
+) -> list[Outcome]:
+    """Plays everything to one system, then hears all of it, then scores: no process waits long."""
+    played = [_played(evaluation, play, players, progress) for play in plays]
+    _listen(evaluation, played, players, progress)
+    outcomes = []
+    for one in played:
+        began, part = time.process_time(), one.play.part
+        figures = score(evaluation, part, one.runs, one.play.place(evaluation))
+        one.spent.scoring += time.process_time() - began
+        outcomes.append(Outcome(one.play.name, part, one.runs, figures, one.spent))
+    return outcomes
+
+
+def _played(
+    evaluation: Evaluation, play: _Play, players: Players, progress: rich.progress.Progress
+) -> _Played:
+    part, before = play.part, players.processor_seconds
+    total = sum(sample.seconds for sample in part.samples)
+    bar = progress.add_task(f"{play.name} on {part.name}", total=total)
     runs = players.run(
-        dataclasses.replace(play.spec, name=name),
+        dataclasses.replace(play.spec, name=play.name),
         part.samples,
-        evaluation.out / "runs" / name / part.name,
+        evaluation.out / "runs" / play.name / part.name,
         impairment=play.impairment,
+        background=lambda sample: background_words(evaluation.background, part.suite, sample),
         finished=lambda sample: progress.advance(bar, sample.seconds),
     )
-    progress.update(bar, description=f"{title}: scoring")
-    figures = score(evaluation, part, runs, evaluation.out / "scores" / name / f"{part.name}.json")
-    progress.update(bar, description=title)
-    return Outcome(name, part, runs, figures, time.monotonic() - begin)
+    return _Played(play, runs, Spent(playing=players.processor_seconds - before))
+
+
+def _listen(
+    evaluation: Evaluation,
+    played: Sequence[_Played],
+    players: Players,
+    progress: rich.progress.Progress,
+) -> None:
+    """Lets the ears hear, in all processes, whatever has sound and is still to be scored."""
+    waiting: list[list[Run]] = []
+    spent: dict[tuple[str, str], Spent] = {}
+    for one in played:
+        sounding = [run for run in one.runs.values() if run.of(Kind.AUDIO)]
+        if sounding and one.stored(evaluation) is None:
+            waiting.append(sounding)
+            spent[sounding[0].system, sounding[0].suite] = one.spent
+    if not waiting:
+        return
+    bar = progress.add_task("listening", total=sum(run.seconds for runs in waiting for run in runs))
+    for runs, seconds in players.listen(evaluation.ears, waiting):
+        spent[runs[0].system, runs[0].suite].listening += seconds
+        progress.advance(bar, sum(run.seconds for run in runs))
+
+
+def background_words(background: Background, suite: Suite, sample: Sample) -> str | None:
+    """What the scripted agent gives back in a sample; None: there is none, or no text is right."""
+    if background is Background.NONE:
+        return None
+    try:
+        events = suite.oracle(sample)
+    except ValueError:  # an official set without answers
+        return None
+    said = [event.payload["text"] for event in events if event.kind is Kind.TEXT]
+    return " ".join(said) or None
 
 
 # ---------------------------------------------------------------- scores
@@ -189,17 +282,11 @@ def score(
     evaluation: Evaluation, part: Part, runs: Mapping[str, Run], place: pathlib.Path
 ) -> list[Figure]:
     """Every figure in every mode and under both clocks; read from `place` where they still hold."""
-    key = _score_key(evaluation, part, runs)
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        known = json.loads(place.read_text())
-        if known["key"] == key:
-            return [figure_from_dict(figure) for figure in known["figures"]]
+    known = stored_figures(evaluation, part, runs, place)
+    if known is not None:
+        return known
     ears: Ears = evaluation.ears.build()  # type: ignore[assignment]
     judge: Judge = evaluation.judge.build()  # type: ignore[assignment]
-    if isinstance(ears, Prepared):
-        sounding = [run for run in runs.values() if run.of(Kind.AUDIO)]
-        for clock in Clock:
-            ears.prepare(sounding, clock)
     figures = [
         figure
         for mode in evaluation.modes
@@ -210,10 +297,24 @@ def score(
     ]
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = place.with_suffix(".new")
+    key = _score_key(evaluation, part, runs)
     stored = {"key": key, "figures": [figure_to_dict(figure) for figure in figures]}
     fresh.write_text(json.dumps(stored, ensure_ascii=False, indent=1))
     fresh.rename(place)
     return figures
+
+
+def stored_figures(
+    evaluation: Evaluation, part: Part, runs: Mapping[str, Run], place: pathlib.Path
+) -> list[Figure] | None:
+    """The figures at `place`, None where there are none or they do not hold any more."""
+    try:
+        known = json.loads(place.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if known["key"] != _score_key(evaluation, part, runs):
+        return None
+    return [figure_from_dict(figure) for figure in known["figures"]]
 
 
 def _score_key(evaluation: Evaluation, part: Part, runs: Mapping[str, Run]) -> str:

@@ -96,9 +96,10 @@ class ClosedAnswer:
     name: str = "closed answers by rule"
 
     def verdict(self, question: Question) -> Verdict:
-        """The first of the two choices if the answer is the reference, else the last."""
-        if len(question.choices) != 2:
-            return _cannot_tell(question, f"choices={question.choices} are no right and wrong")
+        """The first (best) choice if the answer is the reference, else the last (worst).
+
+        Of a scale nothing between them is given: a closed answer is right or wrong.
+        """
         if not _anything(question.answer):
             return Verdict(question.choices[-1], "nothing was answered")
         if not _anything(question.reference):

@@ -88,16 +88,6 @@ def numbers_in(text: str) -> list[int | float]:
     return [float(value) if "." in value else int(value) for value in values]
 
 
-def first_number(text: str) -> int | float | None:
-    """The first number, None if there is none."""
-    return next(iter(numbers_in(text)), None)
-
-
-def last_number(text: str) -> int | float | None:
-    """The last number, None if there is none."""
-    return next(reversed(numbers_in(text)), None)
-
-
 def _suffix(found: _Found) -> str:
     if not found.ordinal:
         return ""

@@ -5,6 +5,7 @@ says on which data, by whom, and which of our rows it is to be read against.
 """
 
 import dataclasses
+import fnmatch
 
 _TML = "Thinking Machines Lab, announcement of interaction models, 2026"
 _FDB1 = "Full-Duplex-Bench, README of the authors' repository, 2026-04"
@@ -18,8 +19,9 @@ class Published:
     """A figure of somebody else's.
 
     Attributes:
-        suite, scene: of ours; scene "" stands for any.
-        figure: how the name of our row begins.
+        suite: of ours.
+        scenes: of our rows, those of the authors' folders and of the generated ones.
+        figure: name of our row; an asterisk stands for whatever a row says there.
         system: what they measured.
         value: in the unit of our row.
         data: on which they measured it.
@@ -28,7 +30,7 @@ class Published:
     """
 
     suite: str
-    scene: str
+    scenes: tuple[str, ...]
     figure: str
     system: str
     value: float
@@ -38,7 +40,8 @@ class Published:
 
     def stands_beside(self, suite: str, scene: str, figure: str) -> bool:
         """Whether it is to be read against that row of ours."""
-        return suite == self.suite and scene.endswith(self.scene) and figure.startswith(self.figure)
+        named = fnmatch.fnmatchcase(figure, self.figure)
+        return suite == self.suite and scene in self.scenes and named
 
 
 _ANNOUNCED_SYSTEMS = (
@@ -53,11 +56,11 @@ _ANNOUNCED_SYSTEMS = (
 _BACKGROUND = "TML with its background agent"
 _UNDEFINED = "the announcement does not define the average; our row is our reading of it"
 _WINDOW = "the announcement gives no width of the window"
-# suite, scene, row, values in the order of the systems, data, note
+# suite, scenes, row, values in the order of the systems, data, note
 _ANNOUNCED = (
     (
         "fdb_v1",
-        "turn_taking",
+        ("candor_turn_taking", "turn_taking", "generated_turn_taking"),
         "latency, clipped at 0 (s)",
         (0.40, 1.18, 0.59, 0.57, 2.14, 1.63, 0.94),
         "the authors' v1 set",
@@ -65,7 +68,7 @@ _ANNOUNCED = (
     ),
     (
         "fdb_v15",
-        "",
+        ("all",),
         "right behaviour, mean of scenes (%)",
         (77.8, 46.8, 48.3, 54.3, 39.0, 47.8, 45.5),
         "the authors' v1.5 set",
@@ -73,7 +76,7 @@ _ANNOUNCED = (
     ),
     (
         "fdb_v3",
-        "all",
+        ("all",),
         "response quality",
         (0.828, 0.80, 0.779, 0.685, 0.60, 0.81, 0.714),
         "100 recordings of v3",
@@ -81,74 +84,74 @@ _ANNOUNCED = (
     ),
     (
         "fdb_v3",
-        "all",
-        "Pass@1",
+        ("all",),
+        "Pass@1, *",
         (0.68, 0.52, 0.55, 0.48, 0.50, 0.58, 0.48),
         "100 recordings of v3",
         _BACKGROUND,
     ),
     (
         "qivd",
-        "",
-        "accuracy",
+        ("all",),
+        "accuracy (%), *",
         (54.0, 57.5, 41.2, 54.7, 59.0, 58.2, 56.1),
         "QIVD",
         "GPT-4o-mini judges",
     ),
     (
         "audio_multichallenge",
-        "",
-        "APR",
+        ("all",),
+        "APR: every rubric item met (%)",
         (43.4, 37.6, 34.7, 26.8, None, 48.5, 36.1),
         "Audio MultiChallenge, 452 conversations",
         "other systems as Scale AI published them",
     ),
     (
         "bigbench_audio",
-        "",
-        "accuracy",
+        ("all",),
+        "accuracy (%)",
         (75.7, 71.8, 81.4, 71.3, 73.0, 96.6, 96.6),
         "Big Bench Audio, 1,000 questions",
         "96.5 for TML with its background agent",
     ),
     (
         "ifeval_spoken",
-        "",
-        "mean of the four accuracies",
+        ("spoken",),
+        "mean of the four accuracies (%)",
         (82.1, 81.7, 68.1, 67.6, 80.3, 83.2, 82.8),
         "VoiceBench IFEval",
         "which of the four accuracies is not said",
     ),
     (
         "ifeval",
-        "",
-        "mean of the four accuracies",
+        ("text",),
+        "mean of the four accuracies (%)",
         (89.7, 89.6, 87.5, 85.8, 83.4, 95.2, 90.0),
         "IFEval, 541 prompts",
         "which of the four accuracies is not said",
     ),
     (
         "harmbench",
-        "",
-        "refusal rate",
+        ("standard", "all"),
+        "refusal rate (%)",
         (99.0, 99.5, 100.0, 99.0, 99.5, 100.0, 98.0),
         "HarmBench",
         "multiples of 0.5 %: 200 prompts, probably the standard subset",
     ),
-    ("timespeak", "", "macro accuracy", (64.7, 4.3), "private TimeSpeak set", _WINDOW),
-    ("cuespeak", "", "macro accuracy", (81.7, 2.9), "private CueSpeak set", _WINDOW),
-    ("repcount", "", "off-by-one accuracy (%)", (35.4, 1.3), "RepCount-A, filtered", ""),
+    ("timespeak", ("spoken",), "macro accuracy, *", (64.7, 4.3), "private TimeSpeak set", _WINDOW),
+    ("cuespeak", ("spoken",), "macro accuracy, *", (81.7, 2.9), "private CueSpeak set", _WINDOW),
+    ("repcount", ("spoken",), "off-by-one accuracy (%)", (35.4, 1.3), "RepCount-A, filtered", ""),
     (
         "proactive_video_qa",
-        "",
-        "PAUC at omega 0.5",
+        ("spoken",),
+        "PAUC at omega 0.5, mean of *",
         (33.5, 25.0),
         "ProactiveVideoQA",
         "0-100; silence scores 25",
     ),
     (
         "charades",
-        "",
+        ("spoken",),
         "mIoU (%)",
         (32.4, 0.0),
         "Charades",
@@ -156,29 +159,26 @@ _ANNOUNCED = (
     ),
 )
 
-# Figures of Full-Duplex-Bench v1's authors: scene, row, then PersonaPlex ... GPT-Realtime.
+# Figures of Full-Duplex-Bench v1's authors: scenes, row, then PersonaPlex ... GPT-Realtime.
 _V1_SYSTEMS = ("PersonaPlex", "dGSLM", "Moshi", "Freeze-Omni", "Gemini Live 2.0", "GPT-Realtime")
+_PAUSE = ("synthetic_pause_handling", "pause_handling", "generated_pause_handling")
+_CANDOR_PAUSE = ("candor_pause_handling",)
+_BACKCHANNEL = ("icc_backchannel", "backchannel", "generated_backchannel")
+_TURN = ("candor_turn_taking", "turn_taking", "generated_turn_taking")
+_CUT_IN = ("synthetic_user_interruption", "user_interruption", "generated_user_interruption")
+_TAKEN, _LATE = "takeover rate", "latency, clipped at 0 (s)"
+_RATE, _FAR = "backchannels per second", "Jensen-Shannon distance to people"
 _V1 = (
-    ("pause_handling", "takeover rate", (0.584, 0.934, 0.985, 0.642, 0.255, 0.010), "synthetic"),
-    (
-        "candor_pause_handling",
-        "takeover rate",
-        (0.662, 0.935, 0.980, 0.481, 0.310, 0.120),
-        "Candor",
-    ),
-    ("backchannel", "takeover rate", (0.327, 0.691, 1.0, 0.636, 0.091, 0.0), "ICC"),
-    ("backchannel", "backchannels per second", (0.025, 0.015, 0.001, 0.001, 0.012, 0.007), "ICC"),
-    ("backchannel", "Jensen-Shannon distance", (0.649, 0.934, 0.957, 0.997, 0.896, 0.980), "ICC"),
-    ("turn_taking", "takeover rate", (0.992, 0.975, 0.941, 0.336, 0.655, 1.0), "Candor"),
-    ("turn_taking", "latency, clipped", (0.070, 0.352, 0.265, 0.953, 1.301, 1.470), "Candor"),
-    ("user_interruption", "takeover rate", (1.0, 0.917, 1.0, 0.867, 0.891, 0.970), "synthetic"),
-    ("user_interruption", "rating", (4.210, 0.201, 0.765, 3.615, 3.376, 3.850), "synthetic"),
-    (
-        "user_interruption",
-        "latency, clipped",
-        (0.400, 2.531, 0.257, 1.409, 1.183, 1.500),
-        "synthetic",
-    ),
+    (_PAUSE, _TAKEN, (0.584, 0.934, 0.985, 0.642, 0.255, 0.010), "synthetic"),
+    (_CANDOR_PAUSE, _TAKEN, (0.662, 0.935, 0.980, 0.481, 0.310, 0.120), "Candor"),
+    (_BACKCHANNEL, _TAKEN, (0.327, 0.691, 1.0, 0.636, 0.091, 0.0), "ICC"),
+    (_BACKCHANNEL, _RATE, (0.025, 0.015, 0.001, 0.001, 0.012, 0.007), "ICC"),
+    (_BACKCHANNEL, _FAR, (0.649, 0.934, 0.957, 0.997, 0.896, 0.980), "ICC"),
+    (_TURN, _TAKEN, (0.992, 0.975, 0.941, 0.336, 0.655, 1.0), "Candor"),
+    (_TURN, _LATE, (0.070, 0.352, 0.265, 0.953, 1.301, 1.470), "Candor"),
+    (_CUT_IN, _TAKEN, (1.0, 0.917, 1.0, 0.867, 0.891, 0.970), "synthetic"),
+    (_CUT_IN, "rating of the reply (0-5)", (4.210, 0.201, 0.765, 3.615, 3.376, 3.850), "synthetic"),
+    (_CUT_IN, _LATE, (0.400, 2.531, 0.257, 1.409, 1.183, 1.500), "synthetic"),
 )
 # v1.5: scene, then respond, resume, uncertain, unknown, stop and response latency of GPT-4o.
 _V15 = (
@@ -197,9 +197,9 @@ _V15_ROWS = (
 )
 _V3 = (
     ("tool selection F1", (0.876, 0.817, 0.803)),
-    ("argument accuracy", (0.680, 0.588, 0.562)),
+    ("argument accuracy, *", (0.680, 0.588, 0.562)),
     ("response quality", (0.792, 0.718, 0.600)),
-    ("Pass@1", (0.600, 0.540, 0.450)),
+    ("Pass@1, *", (0.600, 0.540, 0.450)),
     ("turn taken (rate)", (0.96, 0.78, 1.00)),
     ("interrupted the user (rate)", (0.135, 0.192, 0.330)),
 )
@@ -208,25 +208,25 @@ _V3_SYSTEMS = ("GPT-Realtime-1.5", "Gemini 3.1", "cascade")
 
 def _all() -> list[Published]:
     found = []
-    for suite, scene, row, values, data, note in _ANNOUNCED:
+    for suite, scenes, row, values, data, note in _ANNOUNCED:
         for system, value in zip(_ANNOUNCED_SYSTEMS, values, strict=False):
             if value is not None:
-                found.append(Published(suite, scene, row, system, value, data, _TML, note))
-    for scene, row, values, data in _V1:
+                found.append(Published(suite, scenes, row, system, value, data, _TML, note))
+    for scenes, row, values, data in _V1:
         for system, value in zip(_V1_SYSTEMS, values, strict=True):
-            item = ("fdb_v1", scene, row, system, value, f"the authors' v1 set, {data}", _FDB1)
+            item = ("fdb_v1", scenes, row, system, value, f"the authors' v1 set, {data}", _FDB1)
             found.append(Published(*item))
     for scene, gpt, gemini in _V15:
-        data = "the authors' v1.5 set"
+        scenes, data = (scene, f"generated_{scene}"), "the authors' v1.5 set"
         for row, value in zip(_V15_ROWS, gpt, strict=True):
             system = "GPT-4o-realtime 2024-12-17"
-            found.append(Published("fdb_v15", scene, row, system, value, data, _FDB15))
+            found.append(Published("fdb_v15", scenes, row, system, value, data, _FDB15))
         for row, value in zip(_V15_ROWS[4:], gemini, strict=True):
             system = "Gemini 3.1 Flash Live"
-            found.append(Published("fdb_v15", scene, row, system, value, data, _OPEN))
+            found.append(Published("fdb_v15", scenes, row, system, value, data, _OPEN))
     for row, values in _V3:
         for system, value in zip(_V3_SYSTEMS, values, strict=True):
-            item = ("fdb_v3", "all", row, system, value, "100 recordings of v3", _FDB3)
+            item = ("fdb_v3", ("all",), row, system, value, "100 recordings of v3", _FDB3)
             found.append(Published(*item))
     return found
 

@@ -30,10 +30,13 @@ SHOWN = 3  # samples per system and suite on the page; report.json has all
 ENVELOPE_RATE = 50
 
 
-def write_report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> None:
-    """Write both files into the evaluation's folder."""
+def write_report(
+    evaluation: Evaluation, outcomes: Sequence[Outcome], *, wall_seconds: float = math.nan
+) -> None:
+    """Write both files into the evaluation's folder; it has taken so long until now."""
     evaluation.out.mkdir(parents=True, exist_ok=True)
     content = report(evaluation, outcomes)
+    content["evaluation"]["wall_seconds"] = _number(wall_seconds)
     text = json.dumps(content, ensure_ascii=False, indent=1)
     (evaluation.out / "report.json").write_text(text, encoding="utf-8")
     page = render(content, outcomes)
@@ -50,6 +53,7 @@ def report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any
     return {
         "evaluation": {
             "impairments": [str(impairment) or "none" for impairment in evaluation.impairments],
+            "background": evaluation.background.value,
             "ears": evaluation.ears.name,
             "judge": evaluation.judge.name,
             "processes": evaluation.processes,
@@ -59,6 +63,11 @@ def report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any
             "versions": {name: _version(name) for name in ("interaction", "jax", "numpy")},
         },
         "systems": _systems(outcomes),
+        "processor_seconds": [
+            {"system": o.system, "suite": o.part.name}
+            | {name: round(seconds, 2) for name, seconds in dataclasses.asdict(o.spent).items()}
+            for o in outcomes
+        ],
         "suites": [_suite(outcome) for outcome in _first_of_suites(outcomes)],
         "rows": rows(outcomes),
         "published": [dataclasses.asdict(item) for item in PUBLISHED],
@@ -108,7 +117,9 @@ def _systems(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "step_ms_median": _number(1000 * median),
                 "step_ms_p99": _number(1000 * p99),
                 "steps_over_200_ms": sum(s > 0.2 for s in steps),
-                "wall_seconds": round(sum(o.seconds for o in theirs), 1),
+                "processor_seconds": round(
+                    sum(sum(dataclasses.astuple(o.spent)) for o in theirs), 1
+                ),
                 "parts": _parts(theirs),
             }
         )

@@ -1,7 +1,8 @@
 """Runs on disk: one folder each, there only when it is whole.
 
 In: a `Run`. Out: ``run.json`` and ``output.wav`` (16 kHz, mono, 16 bits, as long as the session,
-compute time 0, the layout that Full-Duplex-Bench reads), and from them the same run again.
+compute time 0, the layout that Full-Duplex-Bench reads), and from them the same run again. Sound
+that only plays because a stop came late is no part of that: it lies in ``late.wav``.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import os
 import pathlib
 import shutil
 import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,12 +30,15 @@ def run_folder(root: pathlib.Path, sample_id: str) -> pathlib.Path:
     return root / (name if name.strip(".") else name.replace(".", "%2E"))
 
 
-def fingerprint(sample: Sample, impairment: Impairment | None = None) -> str:
+def fingerprint(
+    sample: Sample, impairment: Impairment | None = None, background: str | None = None
+) -> str:
     """Of everything a system met: another one means that the run has to be made again."""
     digest = hashlib.sha256()
-    text = [(e.seconds, e.source.name, e.text) for e in sample.text]
+    text = [(e.seconds, e.source.name, e.text, *["more"] * e.more) for e in sample.text]
     known = [sample.suite, sample.scene, sample.id, sample.seconds, text]
     known += [dict(sample.tools), dict(sample.truth), str(impairment or Impairment())]
+    known += [] if background is None else [background]
     digest.update(json.dumps(known, sort_keys=True, default=str).encode())
     if sample.audio is not None:
         digest.update(np.ascontiguousarray(sample.audio, np.float32).tobytes())
@@ -54,8 +59,12 @@ def save_run(run: Run, folder: pathlib.Path, *, met: str = "") -> None:
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    wave = np.rint(run.waveform() * _SCALE).astype(np.int16)
-    soundfile.write(fresh / "output.wav", wave, SAMPLE_RATE)
+    wave = run.waveform()
+    late = [e.payload for e in run.of(Kind.AUDIO) if not _lies_in(wave, e)]
+    _write(fresh / "output.wav", wave)
+    if late:
+        _write(fresh / "late.wav", np.concatenate(late))
+    where = iter(np.cumsum([0, *map(len, late)]).tolist())
     record = {
         "format": _FORMAT,
         "met": met,
@@ -65,17 +74,29 @@ def save_run(run: Run, folder: pathlib.Path, *, met: str = "") -> None:
         "system": run.system,
         "seconds": run.seconds,
         "step_seconds": [round(s, 6) for s in run.step_seconds],
-        "events": [_event(event) for event in run.events],
+        "events": [_event(event, wave, where) for event in run.events],
     }
     (fresh / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
 
-def _event(event: OutputEvent) -> dict[str, Any]:
+def _write(path: pathlib.Path, wave: np.ndarray) -> None:
+    soundfile.write(path, np.rint(wave * _SCALE).astype(np.int16), SAMPLE_RATE)
+
+
+def _lies_in(wave: np.ndarray, event: OutputEvent) -> bool:
+    """Whether a recording holds a sound whole, at its time."""
+    start = round(event.t * SAMPLE_RATE)
+    return np.array_equal(wave[start : start + len(event.payload)], event.payload)
+
+
+def _event(event: OutputEvent, wave: np.ndarray, late: Iterator[int]) -> dict[str, Any]:
     payload = event.payload
     if event.kind is Kind.AUDIO:
-        payload = {"start": round(event.t * SAMPLE_RATE), "length": len(payload)}
+        inside = _lies_in(wave, event)
+        start = round(event.t * SAMPLE_RATE) if inside else next(late)
+        payload = {"start": start, "length": len(payload)} | ({} if inside else {"late": True})
     return {"t": event.t, "kind": event.kind.value, "payload": payload, "delay": event.delay}
 
 
@@ -99,14 +120,13 @@ def load_run(folder: pathlib.Path) -> Run:
         raise ValueError(f"{folder} holds no run (run.json is missing)") from None
     if record["format"] != _FORMAT:
         raise ValueError(f"{folder}/run.json is of format {record['format']}, expected {_FORMAT}")
-    wave, rate = soundfile.read(folder / "output.wav", dtype="float32")
-    if rate != SAMPLE_RATE:
-        raise ValueError(f"{folder}/output.wav is of {rate} Hz, expected {SAMPLE_RATE}")
-    events = []
+    wave, events = _read(folder / "output.wav"), []
+    late = _read(folder / "late.wav") if (folder / "late.wav").is_file() else wave[:0]
     for item in record["events"]:
         kind, payload = Kind(item["kind"]), item["payload"]
         if kind is Kind.AUDIO:
-            payload = wave[payload["start"] : payload["start"] + payload["length"]]
+            held = late if payload.get("late") else wave
+            payload = held[payload["start"] : payload["start"] + payload["length"]]
         events.append(OutputEvent(item["t"], kind, payload, item["delay"]))
     return Run(
         suite=record["suite"],
@@ -117,3 +137,10 @@ def load_run(folder: pathlib.Path) -> Run:
         events=tuple(events),
         step_seconds=tuple(record["step_seconds"]),
     )
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    wave, rate = soundfile.read(path, dtype="float32")
+    if rate != SAMPLE_RATE:
+        raise ValueError(f"{path} is of {rate} Hz, expected {SAMPLE_RATE}")
+    return wave

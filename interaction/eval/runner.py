@@ -20,16 +20,20 @@ from interaction.eval.impairment import Impairment, arrivals
 from interaction.eval.records import (
     SAMPLE_RATE,
     STOP_PLAYBACK,
+    Clock,
     Kind,
     OutputEvent,
     Run,
     Sample,
     System,
 )
-from interaction.microturn import MICRO_TURN_SECONDS, output_seconds
+from interaction.microturn import MICRO_TURN_SECONDS, micro_turn_of, output_seconds
 from interaction.session.loop import ONSET_MARGIN_SECONDS
+from interaction.streams.events import TextEvent
+from interaction.types import Control
 
 _SCALE = 32_768
+BACKGROUND_SECONDS = 1.0
 
 
 @runtime_checkable
@@ -94,6 +98,7 @@ def play(
     *,
     name: str | None = None,
     impairment: Impairment | None = None,
+    background: str | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Run:
     """One session of a system on one sample.
@@ -106,6 +111,8 @@ def play(
         sample: what it hears and sees.
         name: of the system in the run; None: its own.
         impairment: of the network.
+        background: what a scripted background agent gives back for any request in words,
+            `BACKGROUND_SECONDS` after it; None: there is none.
         timer: clock that measures the steps, s.
 
     Raises:
@@ -116,9 +123,11 @@ def play(
     conversation = system.converse(sample)
     board = _Board(sample.seconds)
     steps, ends, results = [], 0.0, ()
+    answers: list[TextEvent] = []  # of the background agent, in order of time
     try:
         for given in arrivals(sample, impairment):
-            given = dataclasses.replace(given, tool_results=results)
+            told = [a for a in answers if micro_turn_of(a.seconds) == given.micro_turn]
+            given = dataclasses.replace(given, tool_results=results, text=(*given.text, *told))
             border = output_seconds(given.micro_turn)
             if isinstance(conversation, Paced):
                 conversation.wait_until(border)
@@ -134,6 +143,9 @@ def play(
                     )
                 board.put(event, ends)
             results = tool_results(put_out, sample.tools)
+            if background is not None and any(_is_request(event) for event in put_out):
+                when = border + BACKGROUND_SECONDS
+                answers.append(TextEvent(when, Control.BACKGROUND, background))
     finally:
         conversation.close()
     return Run(
@@ -147,10 +159,14 @@ def play(
     )
 
 
+def _is_request(event: OutputEvent) -> bool:
+    return event.kind is Kind.TOOL and "request" in event.payload
+
+
 def tool_results(
     events: Iterable[OutputEvent], tools: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, ...]:
-    """What the calls among `events` give back, as text; a request in words gives nothing."""
+    """What the calls among `events` give back, as text; a request in words is no call."""
     results = []
     for event in events:
         if event.kind is not Kind.TOOL or "function" not in event.payload:
@@ -192,7 +208,7 @@ class _Board:
         delay = max(event.delay, ready - event.t, 0.0)
         self._events.append(dataclasses.replace(event, delay=delay))
         if event.kind is Kind.UI and event.payload == STOP_PLAYBACK:
-            self._stop(round(event.t * SAMPLE_RATE), event.t + delay)
+            self._stop(event.t, event.t + delay)
 
     def _sound(self, event: OutputEvent, ready: float) -> None:
         samples = quantised(event.payload)
@@ -213,18 +229,28 @@ class _Board:
             delay = max(event.delay, plays - seconds, 0.0)
             self._events.append(OutputEvent(seconds, Kind.AUDIO, samples, delay))
 
-    def _stop(self, place: int, seconds: float) -> None:
+    def _stop(self, time: float, late: float) -> None:
+        """Drop what has not played at `time` s, or when computing is counted `late` s.
+
+        Sound is kept as far as it plays under either clock: `Run.waveform` ends it under each. What
+        only plays because the stop itself came late is put at the stop, before it.
+        """
+        place = round(time * SAMPLE_RATE)
         kept = []
         for event in self._events:
             if event.kind is Kind.AUDIO:
-                left = place - round(event.t * SAMPLE_RATE)
+                plays = event.at(Clock.MEASURED)
+                instant = place - round(event.t * SAMPLE_RATE)
+                left = max(instant, round((late - plays) * SAMPLE_RATE))
                 if left <= 0:
                     continue
                 event = dataclasses.replace(event, payload=event.payload[:left])
+                if instant <= 0:
+                    event = dataclasses.replace(event, t=time, delay=plays - time)
             kept.append(event)
         self._events = kept
         self._end = min(self._end, place)
-        self._measured_end = min(self._measured_end, seconds)
+        self._measured_end = min(self._measured_end, late)
 
     def events(self) -> tuple[OutputEvent, ...]:
         """In order of time; what is put out after the session's end is left out."""

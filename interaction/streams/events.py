@@ -43,11 +43,17 @@ class VideoFrames:
 
 @dataclasses.dataclass(frozen=True)
 class TextEvent:
-    """Text that comes in at `seconds` from one of `TEXT_SOURCES`."""
+    """Text that comes in at `seconds` from one of `TEXT_SOURCES`.
+
+    Attributes:
+        more: it is a piece of a message, and the next piece follows; a system that waits for whole
+            messages needs to know, this model reads what is there.
+    """
 
     seconds: float
     source: Control
     text: str
+    more: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,8 @@ from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
 from interaction.eval.spans import Span, iou
 from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source, Word
 from interaction.eval.suites import films, rendered
-from interaction.eval.suites.instructions import Form, opening, session_of, stable_seed
+from interaction.eval.suites.instructed_films import instructed_film
+from interaction.eval.suites.instructions import Form
 from interaction.eval.suites.replies import put_out
 
 PROMPT = "Say 'start' when the person starts doing {action} then say 'Stop' when they stop."
@@ -178,24 +179,20 @@ class Charades:
         return samples
 
     def _sample(self, path: pathlib.Path, action: Action, classes, form: Form) -> Sample:
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, though {_TABLE} names it")
         if action.label not in classes:
             raise ValueError(f"class {action.label} of {path.stem} is not in {_CLASSES}")
         doing = classes[action.label]
         doing = doing[:1].lower() + doing[1:]
-        start = opening(PROMPT.format(action=doing), form, seed=stable_seed(path.stem))
-        begin = round(start.end + _GAP, 4)
-        seconds = begin + films.film_seconds(path) + _TAIL
-        return Sample(
-            suite=self.name,
-            scene=form.value,
-            id=f"{path.stem}-{form.value}",
-            seconds=seconds,
-            audio=session_of(start, seconds),
-            video=films.film(path, start=begin),
-            text=start.text,
-            truth={
+        return instructed_film(
+            self.name,
+            path.stem,
+            PROMPT.format(action=doing),
+            form,
+            path,
+            named_by=_TABLE,
+            gap=_GAP,
+            shown=lambda: films.film_seconds(path) + _TAIL,
+            truth=lambda begin: {
                 "action": doing,
                 "label": action.label,
                 "video_start": begin,

@@ -27,7 +27,8 @@ from interaction.eval.intervals import rate
 from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source
 from interaction.eval.suites import films, rendered
-from interaction.eval.suites.instructions import Form, opening, session_of, stable_seed
+from interaction.eval.suites.instructed_films import instructed_film
+from interaction.eval.suites.instructions import Form
 from interaction.eval.suites.pauc import (
     OMEGA,
     OMEGAS,
@@ -114,28 +115,24 @@ class ProactiveVideoQA:
                 f"{folder}/anno.json: {entry.get('question_id', '?')!r} has no {named}"
             )
         path = folder / "videos" / str(entry["video"])
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, though {folder.name}/anno.json names it")
         turns = [Turn.of(answer) for answer in entry["answer"]]
         question = entry["conversation"][0]["content"]
-        key = f"{folder.name}-{entry['question_id']}"
-        start = opening(PROMPT.format(question=question), form, seed=stable_seed(key))
-        begin = round(start.end + SILENCE, 4)
-        shown = max(turn.reply_span[1] for turn in turns) + _TAIL
         subtitles = tuple(
             (float(line.get("time", 0)), str(line["content"]))
             for line in entry["conversation"][1:]
             if line.get("role", "user") == "user" and line.get("content")
         )
-        return Sample(
-            suite=self.name,
-            scene=form.value,
-            id=f"{key}-{form.value}",
-            seconds=begin + shown,
-            audio=session_of(start, begin + shown),
-            video=films.film(path, start=begin, seconds=shown, subtitles=subtitles),
-            text=start.text,
-            truth={
+        return instructed_film(
+            self.name,
+            f"{folder.name}-{entry['question_id']}",
+            PROMPT.format(question=question),
+            form,
+            path,
+            named_by=f"{folder.name}/anno.json",
+            gap=SILENCE,
+            shown=lambda: max(turn.reply_span[1] for turn in turns) + _TAIL,
+            subtitles=subtitles,
+            truth=lambda begin: {
                 "task": folder.name,
                 "question": question,
                 "video_start": begin,

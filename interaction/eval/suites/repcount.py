@@ -26,7 +26,8 @@ from interaction.eval.number_words import ONES
 from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source
 from interaction.eval.suites import films, rendered
-from interaction.eval.suites.instructions import Form, opening, session_of, stable_seed
+from interaction.eval.suites.instructed_films import instructed_film
+from interaction.eval.suites.instructions import Form
 from interaction.eval.suites.replies import Number, numbers, put_out
 
 PROMPT = "Please count out reps for {action}."
@@ -169,28 +170,29 @@ class RepCount:
 
     def _sample(self, folder: pathlib.Path, row: Repeated, form: Form) -> Sample:
         path = folder / "video" / _SPLIT / row.name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, though annotation/{_SPLIT}.csv names it")
         action = row.action.replace("_", " ")
-        start = opening(PROMPT.format(action=action), form, seed=stable_seed(row.name))
-        begin = round(start.end + _GAP, 4)
-        seconds = begin + films.film_seconds(path) + _TAIL
-        rate = films.frames_per_second(path)
-        last = row.frames[-1] / rate if row.frames else films.film_seconds(path)
-        return Sample(
-            suite=self.name,
-            scene=form.value,
-            id=f"{pathlib.Path(row.name).stem}-{form.value}",
-            seconds=seconds,
-            audio=session_of(start, seconds),
-            video=films.film(path, start=begin),
-            text=start.text,
-            truth={
+
+        def truth(begin: float) -> dict:
+            rate = films.frames_per_second(path)
+            last = row.frames[-1] / rate if row.frames else films.film_seconds(path)
+            return {
                 "count": row.count,
                 "action": action,
                 "penultimate_end": begin + row.penultimate_end(rate),
                 "last_end": begin + last,
-            },
+            }
+
+        return instructed_film(
+            self.name,
+            pathlib.Path(row.name).stem,
+            PROMPT.format(action=action),
+            form,
+            path,
+            named_by=f"annotation/{_SPLIT}.csv",
+            gap=_GAP,
+            shown=lambda: films.film_seconds(path) + _TAIL,
+            truth=truth,
+            voice=row.name,
         )
 
     def oracle(self, sample: Sample) -> list[OutputEvent]:

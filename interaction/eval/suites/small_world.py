@@ -7,14 +7,17 @@ Out: samples and figures. The set and its rules are ours. Layout: ``SCENE/ID/inp
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from interaction.data.clips import Split
+from interaction.data.curriculum.script import TYPING
 from interaction.data.curriculum.sessions import HEARD, SEEN, Curriculum, CurriculumConfig, Session
 from interaction.data.voices import SAMPLE_RATE
 from interaction.eval.intervals import bootstrap
@@ -85,10 +88,7 @@ class SmallWorld:
             seconds=truth["seconds"],
             audio=audio,
             video=video,
-            text=tuple(
-                TextEvent(t["micro_turn"] * MICRO_TURN_SECONDS, Control[t["source"]], t["text"])
-                for t in truth["typed"]
-            ),
+            text=typed(truth["typed"]),
             truth=truth,
         )
 
@@ -133,6 +133,20 @@ class SmallWorld:
             for name, value in numbers.items():
                 values.setdefault(name, {})[sample.id] = value
         return [figure(name, found, mode, clock) for name, found in sorted(values.items())]
+
+
+def typed(pieces: Sequence[Mapping[str, Any]]) -> tuple[TextEvent, ...]:
+    """What is typed, as fast as people type: a message of more than `TYPING` letters in pieces."""
+    events = []
+    for piece, after in itertools.zip_longest(pieces, pieces[1:]):
+        follows = after is not None and (after["micro_turn"], after["source"]) == (
+            piece["micro_turn"] + 1,
+            piece["source"],
+        )
+        time, source = piece["micro_turn"] * MICRO_TURN_SECONDS, Control[piece["source"]]
+        more = follows and len(piece["text"]) == TYPING
+        events.append(TextEvent(time, source, piece["text"], more))
+    return tuple(events)
 
 
 def plain(word: str) -> str:

@@ -215,6 +215,7 @@ def to_message(given: MicroTurnInput) -> dict[str, Any]:
         "video": video,
         "text": [
             {"seconds": event.seconds, "source": event.source.name.lower(), "text": event.text}
+            | ({"more": True} if event.more else {})
             for event in given.text
         ],
         "tool_results": list(given.tool_results),

@@ -144,6 +144,7 @@ class StitchedConversation:
         parts.activity.reset()
         self._listener = _Listener(parts, thresholds, self._timed)
         self._chat = parts.chat()
+        self._typing = ""  # pieces of a message that is not whole yet
         self._sentences: Iterator[str] | None = None
         self._playing = np.zeros(0, np.float32)
         self._behind = 0.0  # seconds by which computing is late
@@ -180,10 +181,14 @@ class StitchedConversation:
     def _typed(self, given: MicroTurnInput) -> str:
         questions = []
         for event in given.text:
+            self._typing += event.text
+            if event.more:
+                continue
+            message, self._typing = self._typing, ""
             if event.source is Control.USER:
-                questions.append(event.text)
+                questions.append(message)
             else:
-                self._chat.tell(event.text)
+                self._chat.tell(message)
         for result in given.tool_results:
             self._chat.tell(result)
         return " ".join(questions)

@@ -86,6 +86,27 @@ def sample_folders(scene: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
+def places(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Path]:
+    """Folders of samples in every scene below `folder`, or in the one scene that it is.
+
+    Args:
+        folder: of scenes, or of samples.
+        endings: how names of scenes end.
+
+    Raises:
+        ValueError: no scene there, or no sample in any.
+    """
+    scenes = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.endswith(endings)]
+    if not scenes and folder.name.endswith(endings):
+        scenes = [folder]
+    if not scenes:
+        raise ValueError(f"{folder} has no folder whose name ends in one of {endings}")
+    found = [place for scene in scenes for place in sample_folders(scene)]
+    if not found:
+        raise ValueError(f"no folder below {folder} has an input.wav")
+    return found
+
+
 def to_chunks(words: Sequence[Word]) -> dict:
     """Words as the contents of `output.json`."""
     chunks = [

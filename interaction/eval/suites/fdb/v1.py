@@ -13,6 +13,7 @@ from interaction.eval.suites.fdb import generate, layout, v1_rules
 from interaction.eval.suites.fdb.figures import Board
 from interaction.eval.suites.fdb.timing import MODEL_MERGE_GAP, merged
 from interaction.eval.suites.fdb.world import CLOSED, NUMBERS, says
+from interaction.eval.suites.transcripts import choice_of
 from interaction.microturn import first_border_after, output_seconds
 
 ANSWER_SECONDS = 3.0
@@ -77,20 +78,10 @@ class FullDuplexBenchV1:
         Raises:
             ValueError: no scene there, or a scene without its files.
         """
-        scenes = [p for p in sorted(folder.iterdir()) if p.is_dir() and task_of(p.name)]
-        if not scenes and task_of(folder.name):
-            scenes = [folder]
-        if not scenes:
-            raise ValueError(f"{folder} has no folder whose name ends in one of {_TASKS}")
-        samples = [
-            self._sample(scene, place) for scene in scenes for place in layout.sample_folders(scene)
-        ]
-        if not samples:
-            raise ValueError(f"no folder below {folder} has an input.wav")
-        return samples
+        return [self._sample(place) for place in layout.places(folder, _TASKS)]
 
-    def _sample(self, scene: pathlib.Path, place: pathlib.Path) -> Sample:
-        audio = layout.read_sound(place / "input.wav")
+    def _sample(self, place: pathlib.Path) -> Sample:
+        audio, scene = layout.read_sound(place / "input.wav"), place.parent
         seconds = len(audio) / SAMPLE_RATE
         task = task_of(scene.name)
         assert task is not None
@@ -324,7 +315,9 @@ def _score_interruptions(board: Board, scene, samples, runs, ears: Ears, judge: 
         results[sample.id] = result
         if result.takeover:
             after = v1_rules.after_yielding(words, overlap[1]) if strict else words
-            ratings[sample.id] = _rating(sample, " ".join(w.text for w in after), judge)
+            rating = _rating(sample, " ".join(w.text for w in after), judge)
+            if rating is not None:
+                ratings[sample.id] = rating
     judged = {i: r for i, r in results.items() if r.applicable}
     taken = {i: float(r.takeover) for i, r in judged.items()}
     board.mean(
@@ -344,8 +337,8 @@ def _score_interruptions(board: Board, scene, samples, runs, ears: Ears, judge: 
         board.mean(scene, name, off, Better.NEITHER, oracle=0.0, silent=1.0)
 
 
-def _rating(sample: Sample, answer: str, judge: Judge) -> float:
-    """5 or 0 by the key word where there is one, else as the judge rates it."""
+def _rating(sample: Sample, answer: str, judge: Judge) -> float | None:
+    """5 or 0 by the key word where there is one, else as the judge rates it; None if it cannot."""
     key = sample.truth.get("key")
     if key:
         return 5.0 if says(answer, key) else 0.0
@@ -356,4 +349,5 @@ def _rating(sample: Sample, answer: str, judge: Judge) -> float:
         answer=answer,
         choices=("5", "4", "3", "2", "1", "0"),
     )
-    return float(judge.verdict(question).choice)
+    choice = choice_of(judge, question)
+    return None if choice is None else float(choice)

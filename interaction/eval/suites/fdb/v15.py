@@ -24,6 +24,7 @@ from interaction.eval.suites.fdb.v15_rules import (
     wanted,
 )
 from interaction.eval.suites.fdb.world import CLOSED, NUMBERS
+from interaction.eval.suites.transcripts import choice_of
 
 _SCENES = generate.V15_SCENES
 
@@ -52,15 +53,8 @@ class FullDuplexBenchV15:
         Raises:
             ValueError: no scene there, or a recording without its files.
         """
-        scenes = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.endswith(_SCENES)]
-        if not scenes and folder.name.endswith(_SCENES):
-            scenes = [folder]
-        if not scenes:
-            raise ValueError(f"{folder} has no folder whose name ends in one of {_SCENES}")
-        places = [place for scene in scenes for place in layout.sample_folders(scene)]
-        if not places:
-            raise ValueError(f"no folder below {folder} has an input.wav")
-        return [self._sample(place, clean) for place in places for clean in (False, True)]
+        found = layout.places(folder, _SCENES)
+        return [self._sample(place, clean) for place in found for clean in (False, True)]
 
     def _sample(self, place: pathlib.Path, clean: bool) -> Sample:
         path = place / "metadata.json"
@@ -123,10 +117,11 @@ class FullDuplexBenchV15:
             overlap = {
                 s.id: at_overlap(ears.speech(runs[s.id], clock), s.truth["overlap"]) for s in chosen
             }
-            classes = {
+            told = {
                 s.id: _behaviour(s, by_id[f"{s.id}/clean"], runs, clock, ears, judge)
                 for s in chosen
             }
+            classes = {i: c for i, c in told.items() if c is not None}
             if mode is Mode.STRICT:
                 classes = {i: c for i, c in classes.items() if overlap[i].applicable}
             _score_behaviour(board, scene, classes, judged_by)
@@ -186,7 +181,8 @@ def _input_transcript(sample: Sample) -> dict:
 
 def _behaviour(
     sample: Sample, clean: Sample, runs: Mapping[str, Run], clock: Clock, ears: Ears, judge: Judge
-) -> Behaviour:
+) -> Behaviour | None:
+    """Its class by key words where the answer is closed, else the judge's; None if it cannot."""
     words = ears.words(runs[sample.id], clock)
     overlap = sample.truth["overlap"]
     answer = " ".join(word.text for word in judged_words(words, overlap))
@@ -200,7 +196,8 @@ def _behaviour(
         layout.to_chunks(words),
     ]
     question = behaviour_question(transcripts, answer, overlap, sample.scene)
-    return Behaviour(judge.verdict(question).choice)
+    choice = choice_of(judge, question)
+    return None if choice is None else Behaviour(choice)
 
 
 def _latencies(sample: Sample, run: Run, clock: Clock, ears: Ears) -> Latencies:

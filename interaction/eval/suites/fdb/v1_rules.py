@@ -58,7 +58,8 @@ class Turn:
 
     Attributes:
         takeover: the agent took the turn.
-        unclipped: first word minus the user's end in seconds; None without a takeover.
+        unclipped: first word minus the user's end in seconds; None where no turn was taken,
+            neither after that end nor (STRICT, turn-taking: then below 0) before it.
         premature: STRICT: it took the turn before the user's end (interruption: it never
             stopped); None in COMPAT.
         applicable: STRICT, interruption: it was speaking when the user began to interrupt.
