@@ -17,7 +17,7 @@ from interaction.eval.run_files import run_folder, save_run
 from interaction.eval.runner import play
 from interaction.eval.systems.echo import Echo
 from interaction.eval.systems.model import (
-    CheckpointBoard,
+    LanesBoard,
     Model,
     ModelConversation,
     from_folder,
@@ -27,7 +27,7 @@ from interaction.eval.systems.oracle import Oracle, make_oracle
 from interaction.eval.systems.recorded import Recorded
 from interaction.eval.systems.silent import Silent
 from interaction.microturn import Grid, output_seconds
-from interaction.models.checkpoint import save_model
+from interaction.models.checkpoint import load_model, save_model
 from interaction.session.lanes import Lanes
 from interaction.session.recording import Recording
 from interaction.streams.events import TextEvent, VideoFrames
@@ -277,7 +277,7 @@ def test_a_checkpoint_puts_out_what_its_lanes_do(checkpoint, monkeypatch):
     assert first.system == "tiny"
     assert [(e.t, e.kind) for e in first.events] == [(e.t, e.kind) for e in again.events]
     np.testing.assert_array_equal(first.waveform(), again.waveform())
-    board = CheckpointBoard(str(checkpoint))
+    board = LanesBoard(*load_model(checkpoint))
     board.begin(0)
     with pytest.raises(ValueError, match="is at micro_turn=0, its input is of micro_turn=3"):
         ModelConversation(board).step(arrivals(given)[3])

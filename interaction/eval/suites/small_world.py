@@ -51,14 +51,7 @@ class SmallWorld:
 
     def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
         """Writes `size` sessions of every behaviour."""
-        config = CurriculumConfig(seed=seed)
-        supply = Curriculum(config, None, Split.TEST)
-        for scene in (*HEARD, *SEEN):
-            if scene not in RULES:
-                continue  # single digits are people's: experiments/nano_evaluation.py
-            for index in range(size):
-                session = supply.session(index, scene, varied=False)
-                write(folder / scene / f"{index:04d}", session, seed=index)
+        generate(folder, size=size, seed=seed, split=Split.TEST)
 
     def load(self, folder: pathlib.Path) -> list[Sample]:
         """Reads every scene.
@@ -147,6 +140,17 @@ def typed(pieces: Sequence[Mapping[str, Any]]) -> tuple[TextEvent, ...]:
         more = follows and len(piece["text"]) == TYPING
         events.append(TextEvent(time, source, piece["text"], more))
     return tuple(events)
+
+
+def generate(folder: pathlib.Path, *, size: int, seed: int, split: Split) -> None:
+    """Writes `size` sessions of every behaviour of a split; see `SmallWorld` for the layout."""
+    supply = Curriculum(CurriculumConfig(seed=seed), None, split)
+    for scene in (*HEARD, *SEEN):
+        if scene not in RULES:
+            continue  # single digits are people's: experiments/nano_evaluation.py
+        for index in range(size):
+            session = supply.session(index, scene, varied=False)
+            write(folder / scene / f"{index:04d}", session, seed=index)
 
 
 def plain(word: str) -> str:

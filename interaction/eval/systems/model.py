@@ -21,6 +21,7 @@ from interaction.eval.records import (
 from interaction.eval.runner import imported
 from interaction.microturn import Grid, output_seconds
 from interaction.models.checkpoint import load_model
+from interaction.models.config import InteractionConfig
 from interaction.session.lanes import Lanes
 from interaction.session.loop import Playback
 from interaction.streams.events import TextInQueue
@@ -88,15 +89,15 @@ class Board(Protocol):
         ...
 
 
-class CheckpointBoard:
-    """A native checkpoint through `session.lanes`, compiled when it is made.
+class LanesBoard:
+    """A model through `session.lanes`, compiled when it is made.
 
     Args:
-        checkpoint: folder from ``launch.py train``.
+        params: the whole tree, vocoder included.
+        config: the model.
     """
 
-    def __init__(self, checkpoint: str):
-        params, config = load_model(checkpoint)
+    def __init__(self, params: dict, config: InteractionConfig):
         self._lanes = Lanes(params, config)
         self._lanes.warm_up()
         self.weave, self.grid = config.weave, config.grid
@@ -141,8 +142,11 @@ def from_folder(checkpoint: str, *, name: str, seed: int = 0, board: str = "") -
         seed: of the noise.
         board: ``module:callable`` that makes a `Board` of the folder; "": a native checkpoint.
     """
-    make = imported(board) if board else CheckpointBoard
-    return Model(lambda: make(checkpoint), name=name, seed=seed)
+
+    def make() -> Board:
+        return imported(board)(checkpoint) if board else LanesBoard(*load_model(checkpoint))
+
+    return Model(make, name=name, seed=seed)
 
 
 class ModelConversation:
