@@ -20,6 +20,7 @@ from interaction.eval.suite import Better, Mode
 from interaction.eval.suites import small_world
 from interaction.eval.systems.model import LanesBoard, Model
 from interaction.models.config import InteractionConfig
+from interaction.session.demo import shipped_recording
 from interaction.session.lanes import Lanes
 from interaction.session.loop import Pace, converse
 from interaction.session.record import SessionRecord
@@ -72,9 +73,19 @@ def curriculum_session(
     """One session of a behaviour, the `index`-th in turn: its name and what happened in it."""
     found = sessions(1, seed)
     sample = found[index % len(found)]
-    lanes = Lanes(params, config)
-    lanes.warm_up()
     recording = Recording(
         audio=sample.audio, video=sample.video, text=sample.text, seconds=sample.seconds
     )
-    return sample.scene, converse(lanes, recording, pace=Pace.INSTANT)
+    return sample.scene, _converse(params, config, recording)
+
+
+def shipped_session(params: dict, config: InteractionConfig) -> tuple[str, SessionRecord]:
+    """The recording of ``launch.py demo``: digits, words and a video."""
+    recording, _, _ = shipped_recording(None)
+    return "demo", _converse(params, config, recording)
+
+
+def _converse(params: dict, config: InteractionConfig, recording: Recording) -> SessionRecord:
+    lanes = Lanes(params, config)
+    lanes.warm_up()
+    return converse(lanes, recording, pace=Pace.INSTANT)

@@ -10,7 +10,6 @@ ends with a status that asks to be run again (`train.border`).
 
 import dataclasses
 import json
-import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -36,6 +35,8 @@ from interaction.train import checkpointing, losses, optimizer, processes
 from interaction.train.border import Border, Interruption, Stopped
 from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
+from interaction.train.recorder import Recorder
+from interaction.train.watch import Watch
 from interaction.types import Batch, pytree
 
 
@@ -64,7 +65,8 @@ class TrainConfig:
         start: native checkpoint to start from; empty: fresh parameters.
         log_every: steps between lines of metrics.
         checkpoint_minutes: minutes between checkpoints.
-        validate_every: steps between validations (0: none).
+        validate_every: steps between looks at what the model does (0: none): figures that choose
+            ``best``, and a session to hear and see, of another behaviour each time.
     """
 
     model: InteractionConfig
@@ -89,6 +91,11 @@ class TrainConfig:
     def __post_init__(self):
         if self.curriculum is not None and self.recall is not None:
             raise ValueError("curriculum and recall are both given; a run has one kind of sessions")
+        if self.recall is not None and self.validate_every:
+            raise ValueError(
+                f"validate_every={self.validate_every}: sessions of recall are scored by "
+                "experiments/recall.py alone"
+            )
         if self.batch % self.mesh.batch_shards:
             raise ValueError(
                 f"mesh.batch_shards={self.mesh.batch_shards} does not divide batch={self.batch}"
@@ -184,31 +191,31 @@ def _steps(
 ) -> TrainState:
     """From the state's step to the last; the last state, saved."""
     step_function = make_train_step(config, rule, mesh)
-    recorder = _Recorder(workdir / "metrics.jsonl", config)
-    best = -math.inf
-    for step in range(int(state.step), config.steps):
-        waiting = time.monotonic()
-        batch = processes.placed(next(batches), sharding.by_batch(mesh), config.batch)
-        recorder.waited += time.monotonic() - waiting
-        with jax.set_mesh(mesh):
-            state, metrics = step_function(state, batch)
-        recorder.add(step + 1, metrics)
-        validates = config.validate_every and (step + 1) % config.validate_every == 0
-        decision = border.cross()
-        if validates or decision.save or decision.stop:
-            recorder.flush()  # a state that is not finite is never kept
-        if decision.stop:
-            checkpointing.save(manager, step + 1, state, batches)
-            raise Stopped(step + 1)
-        if validates:
-            score = _validate(config, state, vocoder_params, recorder, step + 1)
-            if score > best:
-                best = score
-                _export(config, state, vocoder_params, workdir / "best")
-        if decision.save:
-            checkpointing.save(manager, step + 1, state, batches)
-            _export(config, state, vocoder_params, workdir / "latest")
-    recorder.flush()
+    first = processes.is_first()
+    with Recorder(workdir, steps=config.steps, every=config.log_every, writes=first) as recorder:
+        watch = Watch(config.model, recorder, behaviours=config.curriculum is not None)
+        for step in range(int(state.step), config.steps):
+            waiting = time.monotonic()
+            batch = processes.placed(next(batches), sharding.by_batch(mesh), config.batch)
+            recorder.waited += time.monotonic() - waiting
+            with jax.set_mesh(mesh):
+                state, metrics = step_function(state, batch)
+            recorder.add(step + 1, metrics)
+            validates = config.validate_every and (step + 1) % config.validate_every == 0
+            decision = border.cross()
+            if validates or decision.save or decision.stop:
+                recorder.flush()  # a state that is not finite is never kept
+            if decision.stop:
+                checkpointing.save(manager, step + 1, state, batches)
+                raise Stopped(step + 1)
+            if validates:
+                mean = dict(processes.whole(state.mean), vocoder=vocoder_params)
+                if watch.look(step + 1, mean, (step + 1) // config.validate_every):
+                    _export(config, state, vocoder_params, workdir / "best")
+            if decision.save:
+                checkpointing.save(manager, step + 1, state, batches)
+                _export(config, state, vocoder_params, workdir / "latest")
+        recorder.flush()
     checkpointing.save(manager, config.steps, state, batches)
     return state
 
@@ -233,7 +240,6 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
         params = optimizer.balance(params, metrics["load"], config.optimizer.balance_rate)
         mean = optimizer.average(state.mean, params, config.optimizer.average, state.step)
         next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
-        metrics["expert_load_max"] = jnp.max(metrics.pop("load"), initial=0.0)
         specs = state_specs(next_state, config)
         return jax.tree.map(sharding.place, next_state, specs), metrics
 
@@ -274,64 +280,3 @@ def _export(config: TrainConfig, state: TrainState, vocoder_params, folder) -> p
     if processes.is_first():
         save_model(folder, dict(mean, vocoder=vocoder_params), config.model)
     return folder
-
-
-def _validate(config, state, vocoder_params, recorder, step) -> float:
-    """Held-out behaviour of the averaged parameters through the live path, the same in all."""
-    from interaction.eval.validation import quick_validation
-
-    params = dict(processes.whole(state.mean), vocoder=vocoder_params)
-    figures = quick_validation(params, config.model) if processes.is_first() else {"score": 0.0}
-    recorder.write({"step": step, **{f"held_out_{k}": v for k, v in figures.items()}})
-    return float(processes.of_first(figures["score"]))
-
-
-class _Recorder:
-    """Metrics to a file and the log, fetched one step late so that the device never waits."""
-
-    def __init__(self, path: pathlib.Path, config: TrainConfig):
-        self.path = path
-        self.config = config
-        self.waited = 0.0
-        self.pending: tuple[int, dict] | None = None
-        self.since, self.steps = time.monotonic(), 0
-
-    def add(self, step: int, metrics: dict) -> None:
-        """Take the metrics of `step`; report those of the step before."""
-        self.flush()
-        self.pending = (step, metrics)
-
-    def flush(self) -> None:
-        """Report what is pending; waits for its step.
-
-        Raises:
-            FloatingPointError: the loss or the gradient's norm is not a number.
-        """
-        if self.pending is not None:
-            pending, self.pending = self.pending, None
-            self._report(*pending)
-
-    def _report(self, step: int, metrics: dict) -> None:
-        values = {name: float(value) for name, value in metrics.items()}
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                raise FloatingPointError(f"{name} is {values[name]} at step {step}")
-        self.steps += 1
-        if step % self.config.log_every:
-            return
-        elapsed = time.monotonic() - self.since
-        values["seconds_per_step"] = elapsed / self.steps
-        values["share_waiting_for_data"] = self.waited / elapsed
-        self.since, self.steps, self.waited = time.monotonic(), 0, 0.0
-        self.write({"step": step, **values})
-
-    def write(self, values: dict) -> None:
-        """One line of JSON, also to the log; by the first process alone."""
-        if not processes.is_first():
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-        shown = " ".join(
-            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()
-        )
-        logging.info("%d/%d %s", values["step"], self.config.steps, shown)

@@ -36,7 +36,8 @@ class Recorder:
 
     def __init__(self, workdir: pathlib.Path, *, steps: int, every: int, writes: bool = True):
         self.waited = 0.0
-        self._workdir, self._steps, self._every, self._writes = workdir, steps, every, writes
+        self.workdir = workdir
+        self._steps, self._every, self._writes = steps, every, writes
         self._pending: tuple[int, Mapping] | None = None
         self._since, self._done = time.monotonic(), 0
         self._events = SummaryWriter(str(workdir / "events")) if writes else None
@@ -98,7 +99,7 @@ class Recorder:
         if not self._writes:
             return
         line = {"step": step, **values}
-        with (self._workdir / "metrics.jsonl").open("a") as file:
+        with (self.workdir / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         self._scalars("", step, values)
         if not self._shown:
@@ -115,7 +116,7 @@ class Recorder:
         """A session of the model as it is: its report under ``samples/``, sound and picture too."""
         if self._events is None:
             return
-        folder = self._workdir / "samples" / f"{step:07d}_{name}"
+        folder = self.workdir / "samples" / f"{step:07d}_{name}"
         files = write_report(record, folder, title=f"{name}, step {step}", inputs={})
         with PIL.Image.open(files.timeline) as picture:
             pixels = np.asarray(picture.convert("RGB"))
