@@ -7,6 +7,7 @@ are such that every axis of 2, 4 and 8 devices divides something: 8 experts, 8 l
 import dataclasses
 import functools
 import itertools
+import re
 from typing import Any
 
 import jax
@@ -131,14 +132,13 @@ def stack_states() -> tuple[Array, Array]:
     return x, jnp.arange(16)[None] < length[:, None]
 
 
-def stack_gradient(config: MeshConfig, *, capacity_factor: float | None = None) -> dict:
-    """Hidden states of the stack alone, its load, and gradients with respect to all it takes."""
+def stack_program(config: MeshConfig, *, capacity_factor: float | None = None) -> tuple:
+    """The stack's loss and what it takes, laid out for a mesh."""
     mesh, stack = sharding.make_mesh(config), model().transformer
     x, valid = stack_states()
     weight = jnp.asarray(np.random.default_rng(4).normal(size=x.shape), jnp.float32)
     position = jnp.broadcast_to(jnp.arange(16, dtype=jnp.int32)[None], valid.shape)
 
-    @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     def loss(params, x, valid, position, weight):
         hidden, _, load = transformer.run(
             params["transformer"], x, stack, position_BT=position, valid_BT=valid,
@@ -149,20 +149,26 @@ def stack_gradient(config: MeshConfig, *, capacity_factor: float | None = None) 
 
     laid = laid_params({"transformer": params()["transformer"]}, config, mesh, Purpose.TRAINING)
     rows = jax.device_put((x, valid, position, weight), sharding.by_batch(mesh))
-    with jax.set_mesh(mesh):
-        (_, (hidden, load)), gradient = jax.jit(loss)(laid, *rows)
+    return loss, (laid, *rows)
+
+
+def stack_gradient(config: MeshConfig, *, capacity_factor: float | None = None) -> dict:
+    """Hidden states of the stack alone, its load, and gradients with respect to all it takes."""
+    loss, arguments = stack_program(config, capacity_factor=capacity_factor)
+    with jax.set_mesh(sharding.make_mesh(config)):
+        both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+        (_, (hidden, load)), gradient = both(*arguments)
     return fetched({"hidden": hidden, "load": load, "gradient": gradient})
 
 
-def stack_calls(config: MeshConfig) -> dict:
-    """Two live calls of the stack alone against its cache, lanes of unlike lengths."""
+def live_program(config: MeshConfig) -> tuple:
+    """A live call of the stack and what it takes, laid out for a mesh."""
     mesh, stack = sharding.make_mesh(config), model().transformer
     x, valid = stack_states()
     specs = state_specs(model(), LANES, config).cache
     cache = jax.device_put(init_state(model(), LANES).cache, sharding.shardings(mesh, specs))
     cache = {name: leaf for name, leaf in cache.items() if name != "lost_text"}
 
-    @jax.jit
     def call(params, cache, x, valid):
         position = cache["count"][:, None] + jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
         hidden, cache, _ = transformer.run(
@@ -171,11 +177,38 @@ def stack_calls(config: MeshConfig) -> dict:
         return jnp.where(valid[..., None], hidden, 0.0), cache
 
     laid = laid_params({"transformer": params()["transformer"]}, config, mesh, Purpose.SERVING)
-    rows = jax.device_put((x, valid), sharding.by_batch(mesh))
-    with jax.set_mesh(mesh):
+    return call, (laid, cache, *jax.device_put((x, valid), sharding.by_batch(mesh)))
+
+
+def stack_calls(config: MeshConfig) -> dict:
+    """Two live calls of the stack alone against its cache, lanes of unlike lengths."""
+    call, (laid, cache, *rows) = live_program(config)
+    call = jax.jit(call)
+    with jax.set_mesh(sharding.make_mesh(config)):
         first, cache = call(laid, cache, *rows)
         second, cache = call(laid, cache, *rows)
     return fetched({"first": first, "second": second, "cache": cache})
+
+
+def forward_alone(config: MeshConfig) -> tuple:
+    """Hidden states alone: no loss, no load that would be summed over devices."""
+    loss, arguments = stack_program(config)
+    return lambda *arguments: loss(*arguments)[1][0], arguments
+
+
+def compiled_text(function, config: MeshConfig, *arguments) -> str:
+    """HLO of `function` compiled for a mesh."""
+    with jax.set_mesh(sharding.make_mesh(config)):
+        return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+def collectives(text: str) -> list[tuple[str, str]]:
+    """Kind and result shape of every collective in HLO."""
+    kinds = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute|ragged-all-to-all"
+    return [
+        (kind, shape)
+        for shape, kind in re.findall(rf"= (\S+|\(.*?\)) ({kinds})(?:-start)?\(", text)
+    ]
 
 
 def fetched(tree):
