@@ -240,7 +240,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     free = mesh_sizes()
     if not free:
         return x
-    return place(x, resolve(names, x.shape, free))
+    return jax.lax.with_sharding_constraint(x, resolve(names, x.shape, free))
 
 
 def by_rows(function: Callable, x: jax.Array, *names: str | None) -> Any:
@@ -258,11 +258,6 @@ def by_rows(function: Callable, x: jax.Array, *names: str | None) -> Any:
         return function(x)
     spec = resolve(names, x.shape, free)
     return jax.shard_map(function, in_specs=spec, out_specs=spec, check_vma=False)(x)
-
-
-def place(x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """`x` laid out by `spec`; `x` itself where no mesh is set."""
-    return jax.lax.with_sharding_constraint(x, spec) if mesh_sizes() else x
 
 
 # ---------------------------------------------------------------------------- one axis alone

@@ -97,9 +97,8 @@ def sharding_table(config: InteractionConfig, training: MeshConfig, serving: Mes
     shapes = abstract_params(config)
 
     def lines(tree, *specs):
-        columns = [
-            jax.tree.leaves(s, is_leaf=lambda x: isinstance(x, PartitionSpec)) for s in specs
-        ]
+        is_spec = lambda x: isinstance(x, PartitionSpec)
+        columns = [jax.tree.leaves(s, is_leaf=is_spec) for s in specs]
         for (path, leaf), *found in zip(
             jax.tree_util.tree_leaves_with_path(tree), *columns, strict=True
         ):

@@ -83,7 +83,7 @@ def test_a_mesh_has_all_axes_in_one_order():
     assert mesh.axis_names == AXES == ("data", "fsdp", "expert", "tensor", "sequence")
     assert mesh.devices.shape == (2, 1, 1, 4, 1)
     assert list(mesh.devices.flat) == jax.devices()[:8]
-    with pytest.raises(ValueError, match="tensor=16.*asks for 16 devices, there are 8"):
+    with pytest.raises(ValueError, match=r"tensor=16.*asks for 16 devices, there are 8"):
         sharding.make_mesh(MeshConfig(tensor=16))
 
 
