@@ -17,7 +17,7 @@ must not be left to it, the way of slots to their experts, is `models.expert_par
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -240,12 +240,24 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     free = mesh_sizes()
     if not free:
         return x
-    return place(x, resolve(names, x.shape, free))
+    return jax.lax.with_sharding_constraint(x, resolve(names, x.shape, free))
 
 
-def place(x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """`x` laid out by `spec`; `x` itself where no mesh is set."""
-    return jax.lax.with_sharding_constraint(x, spec) if mesh_sizes() else x
+def by_rows(function: Callable, x: jax.Array, *names: str | None) -> Any:
+    """``function(x)`` for what looks at each row by itself, on the devices that have the rows.
+
+    The compiler gathers what a top-k ranks from all devices, along whichever axis it is split.
+
+    Args:
+        function: from ``[..., n]`` to a tree of arrays of the same leading axes.
+        x: ``[..., n]``.
+        names: logical axes of `x`; the last one is None.
+    """
+    free = mesh_sizes()
+    if not free:
+        return function(x)
+    spec = resolve(names, x.shape, free)
+    return jax.shard_map(function, in_specs=spec, out_specs=spec, check_vma=False)(x)
 
 
 # ---------------------------------------------------------------------------- one axis alone

@@ -21,6 +21,9 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Devices for tests of meshes; every other test computes on the first. Not by the environment:
+# processes that tests start choose for themselves.
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 def _folder(variable: str, what: str) -> pathlib.Path:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from interaction import configuration
 from interaction.models.config import AttentionKind, FlowConfig, InteractionConfig
+from interaction.sharding import MeshConfig
 from interaction.train.loop import TrainConfig
 from tests.models_for_tests import tiny
 
@@ -119,7 +120,18 @@ def _data():
 CHECKS = {
     "odd features": (FlowConfig, {"time_features": 7}, "time_features=7"),
     "no steps": (FlowConfig, {"steps": 0}, "steps=0"),
-    "batch not split": (TrainConfig, {"devices": 3, "batch": 4}, "devices=3.*batch=4"),
+    "batch not split": (
+        TrainConfig,
+        {"mesh": MeshConfig(fsdp=3), "batch": 4},
+        "batch_shards=3.*batch=4",
+    ),
+    "experts not split": (
+        TrainConfig,
+        {"mesh": MeshConfig(expert=2), "batch": 4},
+        "mesh.expert=2.*experts=5",
+    ),
+    "nothing to drop": (TrainConfig, {"capacity_factor": 1.25}, "capacity_factor=1.25.*expert=1"),
+    "no such mesh": (MeshConfig, {"tensor": 0}, "tensor=0"),
 }
 
 

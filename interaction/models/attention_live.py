@@ -18,6 +18,7 @@ from interaction.kernels.implementation import Implementation
 from interaction.models import attention as att
 from interaction.models.attention import Whereabouts
 from interaction.models.attention_blocks import attend_by_kernel, attend_in_cache
+from interaction.models.cache import store_axes
 from interaction.models.config import AttentionConfig, AttentionKind, TransformerConfig
 from interaction.shapes import Array, Float
 from interaction.sharding import SEQUENCE
@@ -105,9 +106,8 @@ def attend_live(
         return attend(*arrays)
 
     at = functools.partial(sharding.resolve, mesh=sizes)
-    # Sliding layers have a ring of a window's length, which every device keeps whole.
-    memory = "memory" if heads.window is None else None
-    store_at = at((None, "batch", memory, "kv_heads", None), key_LBSKH.shape)
+    store_names = store_axes(heads.window)
+    store_at = at(store_names, key_LBSKH.shape)
     over_heads = "heads" if at(("kv_heads",), key_LBSKH.shape[3:4]) else None
     query_at = at(("batch", None, over_heads, None), query_BTNH.shape)
     slots_at = at(_BY_LANE, queries.order.shape)
@@ -127,7 +127,7 @@ def attend_live(
         one_device,
         in_specs=(
             query_at, store_at, store_at, PartitionSpec(), query_at, slots_at,
-            at(("batch", memory), keys.order.shape), slots_at, slots_at,
+            at(store_names[1:3], keys.order.shape), slots_at, slots_at,
         ),
         out_specs=query_at,
         check_vma=False,

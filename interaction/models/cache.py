@@ -5,14 +5,21 @@ has given the slots of one call their order and their places (`admit`); keys and
 there by the layers.
 """
 
-import jax.numpy as jnp
+from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from interaction import sharding
 from interaction.models import attention as att
 from interaction.models.attention import Whereabouts
 from interaction.models.config import AttentionKind, TransformerConfig
 from interaction.models.memory import Holding, Room
 from interaction.shapes import Array
 from interaction.types import pytree
+
+_WHEREABOUTS = ("position", "order", "holding", "time")  # of every stored slot, [B, S]
 
 
 @pytree
@@ -82,7 +89,7 @@ def init_cache(
 def admit(
     cache: dict, position_BT: Array, valid_BT: Array, stored: "Stored | None"
 ) -> tuple[dict, Whereabouts, dict]:
-    """Give this call's valid slots their order and ring places.
+    """Give this call's valid slots their order and ring places; on each device those of its lanes.
 
     Args:
         cache: from `init_cache`.
@@ -94,6 +101,30 @@ def admit(
         The cache with orders and positions written, the slots' whereabouts, and for each kind
         the place of every slot (the store's size for slots that are not there: dropped).
     """
+    small = {
+        name: {n: x for n, x in part.items() if n in _WHEREABOUTS}
+        if isinstance(part, dict)
+        else part
+        for name, part in cache.items()
+        if name in ("count", "lost_text", *(kind.value for kind in AttentionKind))
+    }
+    arrays = (small, position_BT, valid_BT, stored)
+    sizes = sharding.mesh_sizes()
+    if sizes:
+        at = sharding.resolve(("batch", None), position_BT.shape, sizes)
+        admitted: Callable = jax.shard_map(_admit, in_specs=at, out_specs=at, check_vma=False)
+        small, where, places = admitted(*arrays)
+    else:
+        small, where, places = _admit(*arrays)
+    cache = {
+        name: {**part, **small[name]} if isinstance(part, dict) else small.get(name, part)
+        for name, part in cache.items()
+    }
+    return cache, where, {AttentionKind(name): place for name, place in places.items()}
+
+
+def _admit(cache: dict, position_BT, valid_BT, stored) -> tuple[dict, Whereabouts, dict]:
+    """`admit` on the lanes of one device, with what says where slots are alone."""
     steps = jnp.cumsum(valid_BT.astype(jnp.int32), axis=1)
     order = jnp.where(valid_BT, cache["count"][:, None] + steps - 1, att.NOT_THERE)
     cache = dict(cache, count=cache["count"] + steps[:, -1])
@@ -113,7 +144,7 @@ def admit(
         entry["order"] = entry["order"].at[lanes, place].set(order, mode="drop")
         entry["position"] = entry["position"].at[lanes, place].set(position_BT, mode="drop")
         cache[kind.value] = entry
-        places[kind] = place
+        places[kind.value] = place
     return cache, Whereabouts(position=position_BT, order=order), places
 
 
@@ -128,3 +159,51 @@ def _store(cache: dict, entry: dict, place_BT, valid_BT, stored: "Stored") -> tu
     entry["time"] = entry["time"].at[lanes, place].set(stored.time, mode="drop")
     lost_text = cache["lost_text"] + jnp.sum(lost, axis=1, dtype=jnp.int32)
     return dict(cache, lost_text=lost_text), entry
+
+
+def store_axes(window: int | None) -> tuple[str | None, ...]:
+    """Logical axes of stacked keys or values ``[L, B, S, K, H]`` of layers with this window.
+
+    The ring of a sliding layer is as long as its window: every device has all its slots.
+    """
+    return (None, "batch", "memory" if window is None else None, "kv_heads", None)
+
+
+def write(
+    stack_LBSKH: Array, layer: Array, place_BT: Array, rows_BTKH: Array, *, window: int | None
+) -> Array:
+    """The store with this call's keys or values in the places of row `layer`; S: nowhere.
+
+    Under a mesh every device writes to what it has of the store; the compiler would send the rows
+    of all lanes to all devices.
+    """
+
+    def here(stack, layer, place, rows):
+        lanes = jnp.arange(place.shape[0])[:, None]
+        return stack.at[layer, lanes, place].set(rows, mode="drop")
+
+    sizes = sharding.mesh_sizes()
+    if not sizes:
+        return here(stack_LBSKH, layer, place_BT, rows_BTKH)
+    store_at = sharding.resolve(store_axes(window), stack_LBSKH.shape, sizes)
+    split = sharding.SEQUENCE in store_at
+
+    def part(stack, layer, place, rows):
+        if split:
+            slots = stack.shape[2]
+            place = place - jax.lax.axis_index(sharding.SEQUENCE) * slots
+            place = jnp.where((place >= 0) & (place < slots), place, slots)
+        return here(stack, layer, place, rows)
+
+    written: Callable = jax.shard_map(
+        part,
+        in_specs=(
+            store_at,
+            PartitionSpec(),
+            sharding.resolve(("batch", None), place_BT.shape, sizes),
+            sharding.resolve(("batch", None, "kv_heads", None), rows_BTKH.shape, sizes),
+        ),
+        out_specs=store_at,
+        check_vma=False,
+    )
+    return written(stack_LBSKH, layer, place_BT, rows_BTKH)

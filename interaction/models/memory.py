@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from interaction import sharding
 from interaction.shapes import Array
 from interaction.streams.layout import WeaveConfig
 from interaction.types import Control, Slots, Stream, pytree
@@ -163,7 +164,8 @@ def room(entry: dict, count_B: Array, now_B: Array, slots: int, config: MemoryCo
         config: the policy.
     """
     ranks = rank(entry["holding"], entry["order"], entry["time"], now_B, config)
-    _, place = jax.lax.top_k(ranks, slots)
+    first = lambda ranks: jax.lax.top_k(ranks, slots)[1]
+    place = sharding.by_rows(first, ranks, "batch", None)
     return Room(place=place, since=count_B)
 
 

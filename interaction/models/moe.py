@@ -49,7 +49,9 @@ def route(
     logits = x_BTD.astype(jnp.float32) @ params["router"].astype(jnp.float32)
     routed, shared = logits[..., : config.experts], logits[..., config.experts :]
     choice = jax.nn.sigmoid(routed) + params["bias"].astype(jnp.float32)[None, None]
-    _, chosen_BTA = jax.lax.top_k(choice, config.experts_per_slot)
+    slots = None if isinstance(params.get("gate"), Row) else "slots"
+    best = lambda choice: jax.lax.top_k(choice, config.experts_per_slot)[1]
+    chosen_BTA = sharding.by_rows(best, choice, "batch", slots, None)
     chosen_logits = jnp.take_along_axis(routed, chosen_BTA, axis=-1)
     joint = jnp.concatenate([chosen_logits, shared], axis=-1)
     weights = jax.nn.softmax(jax.nn.log_sigmoid(joint), axis=-1)

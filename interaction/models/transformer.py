@@ -7,6 +7,7 @@ the cache with these slots in it, and each mixture layer's expert load. `run` is
 
 import collections
 import dataclasses
+import functools
 import math
 
 import jax
@@ -16,7 +17,7 @@ from interaction.kernels.streamed import Row, project
 from interaction.models import attention as att
 from interaction.models.attention import Whereabouts, rms_norm
 from interaction.models.attention_live import attend_live, plan
-from interaction.models.cache import Stored, admit
+from interaction.models.cache import Stored, admit, write
 from interaction.models.config import (
     AttentionKind,
     MlpKind,
@@ -77,6 +78,10 @@ class _Call:
     planned: dict | None = None
     capacity_factor: float | None = None
 
+    def laid(self, x_BTD):
+        """States where they belong under a mesh; a live call's few slots are not split."""
+        return constrain(x_BTD, "batch", "slots" if self.places is None else None, None)
+
 
 def _convolve(x, weight, cache, name, index, call: _Call):
     """A short convolution with its state read from and written to row `index` of the cache."""
@@ -124,12 +129,12 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
         out = att.attend(query, key, value, bias, keys=keys, consecutive=call.consecutive, **shared)
     else:
         assert call.places is not None
-        lanes = jnp.arange(B)[:, None]
+        put = functools.partial(write, window=heads.window)
         place = call.places[kind]
         entry = dict(
             entry,
-            key=entry["key"].at[index, lanes, place].set(key, mode="drop"),
-            value=entry["value"].at[index, lanes, place].set(value, mode="drop"),
+            key=put(entry["key"], index, place, key),
+            value=put(entry["value"], index, place, value),
         )
         keys = Whereabouts(position=entry["position"], order=entry["order"])
         out = attend_live(
@@ -164,7 +169,7 @@ def _layer(p: dict, x, cache, kinds, index: dict, call: _Call):
             y = y * p["mlp"]["scale"]
     if "mlp_conv" in block:
         y, cache = _convolve(y, block["mlp_conv"], cache, "mlp_conv", index["block"], call)
-    return constrain(x + y, "batch", "slots", None), cache, load
+    return call.laid(x + y), cache, load
 
 
 # ---------------------------------------------------------------------------- the stack
@@ -283,7 +288,7 @@ def run(
         config, where, valid_BT, added, places, consecutive, until_BT, planned, capacity_factor
     )
     kinds = tuple(zip(config.attention_kinds, config.mlp_kinds, strict=True))
-    x, before, loads = constrain(x_BTD, "batch", "slots", None), {}, []
+    x, before, loads = call.laid(x_BTD), {}, []
     for segment in segments(kinds):
         x, cache, load, before = _scan_segment(params, segment, before, x, cache, call)
         loads.append(load)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from interaction import sharding
 from interaction.models import interaction_model, vocoder
+from interaction.models.cache import store_axes
 from interaction.models.config import AttentionKind, InteractionConfig
 from interaction.types import pytree
 
@@ -65,22 +66,11 @@ def lane_axes(config: InteractionConfig) -> SessionState:
     return jax.tree.map(axis, two, three)
 
 
-# Logical axes of what is split otherwise than by lanes alone, by the end of its path.
-_AXES = {
-    "key": ("layers", "batch", None, "kv_heads", None),
-    "value": ("layers", "batch", None, "kv_heads", None),
-    "key_conv": ("layers", "batch", None, "kv_heads"),
-    "value_conv": ("layers", "batch", None, "kv_heads"),
-}
-# Names of the global store's leaves, and which axis counts its slots.
-_MEMORY = {"key": 2, "value": 2, "position": 1, "order": 1, "holding": 1, "time": 1}
-
-
 def state_specs(config: InteractionConfig, lanes: int, mesh: sharding.MeshConfig) -> SessionState:
     """Partition specs of the state of `lanes` sessions.
 
     Lanes go over ``data``, ``fsdp`` and ``expert``, kv heads over ``tensor`` where it divides
-    them, the slots of the global store over ``sequence``.
+    them, keys and values of global layers over ``sequence`` as well.
 
     Raises:
         ValueError: lanes are no multiple of the devices that share them.
@@ -90,12 +80,13 @@ def state_specs(config: InteractionConfig, lanes: int, mesh: sharding.MeshConfig
     state = jax.eval_shape(functools.partial(init_state, config, lanes))
 
     def spec(path, leaf, lane_axis):
-        name = str(getattr(path[-1], "key", path[-1]))
-        in_cache = len(path) == 3 and path[0].name == "cache"  # cache, kind, name
-        plain = tuple("batch" if axis == lane_axis else None for axis in range(len(leaf.shape)))
-        names = list(_AXES.get(name, plain)) if in_cache else list(plain)
-        if in_cache and path[1].key == AttentionKind.GLOBAL.value and name in _MEMORY:
-            names[_MEMORY[name]] = "memory"
+        names = tuple("batch" if axis == lane_axis else None for axis in range(len(leaf.shape)))
+        if len(path) == 3 and path[0].name == "cache":  # cache, kind of attention, name
+            heads = config.transformer.attention(AttentionKind(path[1].key))
+            if path[2].key in ("key", "value"):
+                names = store_axes(heads.window)
+            elif path[2].key in ("key_conv", "value_conv"):
+                names = (*names[:-1], "kv_heads")
         return sharding.resolve(names, leaf.shape, sharding.sizes(mesh))
 
     return jax.tree_util.tree_map_with_path(spec, state, lane_axes(config))

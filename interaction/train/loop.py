@@ -240,8 +240,8 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
         params = optimizer.balance(params, metrics["load"], config.optimizer.balance_rate)
         mean = optimizer.average(state.mean, params, config.optimizer.average, state.step)
         next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
-        specs = state_specs(next_state, config)
-        return jax.tree.map(sharding.place, next_state, specs), metrics
+        laid = sharding.shardings(mesh, state_specs(next_state, config))
+        return jax.lax.with_sharding_constraint(next_state, laid), metrics
 
     return jax.jit(train_step, donate_argnums=0)
 
