@@ -23,10 +23,12 @@ import sys
 import tempfile
 import time
 
+import launch
 from tests import slurm_for_tests
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "configs/smoke.py:2"
+LAUNCH = [sys.executable, "launch.py"]
 # Unoptimised programs: they are compiled five times and run for seconds.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -63,6 +65,21 @@ class Transcript:
         self.add(done.stdout + done.stderr)
         done.check_returncode()
         return done.stdout.strip()
+
+
+def first_parameters(folder: pathlib.Path) -> pathlib.Path:
+    """Parameters to start from, made once: each process would compile the making of its own."""
+    import jax
+
+    from interaction import configuration
+    from interaction.models.checkpoint import save_model
+    from interaction.models.config import InteractionConfig
+    from interaction.models.parameters import init_params
+
+    if not folder.exists():
+        model = configuration.build(InteractionConfig, launch.read_config(CONFIG)["model"])
+        save_model(folder, init_params(jax.random.key(0), model), model)
+    return folder
 
 
 def metrics(folder: pathlib.Path) -> list[dict]:
@@ -156,11 +173,11 @@ def main() -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     training = ["train", "--config", CONFIG, "--set", f"steps={options.steps}"]
     transcript = Transcript(folder)
-    launch = [sys.executable, "launch.py"]
+    training += ["--set", f"start={first_parameters(folder / 'start')}"]
     with slurm_for_tests.two_nodes(folder / "slurm") as environment:
         transcript.command(["sinfo", "-N", "-o", "%N %t %c cores"], environment)
         words = [
-            *launch, "submit", "--on", "slurm", "--nodes", "2", "--minutes", "60", "--name",
+            *LAUNCH, "submit", "--on", "slurm", "--nodes", "2", "--minutes", "60", "--name",
             "smoke", "--logs", str(folder / "logs"), "--queue", "debug",
         ]  # fmt: skip
         frequent = ["--workdir", str(folder / "two"), "--set", "checkpoint_minutes=0.02"]
@@ -172,7 +189,7 @@ def main() -> None:
         ).stdout
         found = re.findall(r"(?:JobState|Restarts|ExitCode)=\S+", said)
         transcript.add(f"$ scontrol show job {job}\n" + " ".join(dict.fromkeys(found)))
-    transcript.command([*launch, *training, "--workdir", str(folder / "one")], dict(os.environ))
+    transcript.command([*LAUNCH, *training, "--workdir", str(folder / "one")], dict(os.environ))
     result = compared(metrics(folder / "two"), metrics(folder / "one"))
     restarts = next((f for f in found if f.startswith("Restarts")), "Restarts=?")
     result["restarts"] = int(restarts.partition("=")[2])
