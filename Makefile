@@ -24,7 +24,7 @@ ifneq ($(wildcard ../shared/spoken_digits),)
 export INTERACTION_SPOKEN_DIGITS ?= $(abspath ../shared/spoken_digits)
 endif
 
-.PHONY: help demo test test-slow test-tpu-compile lint format notebooks parity lock clean
+.PHONY: help demo test test-slow test-slurm test-tpu-compile lint format notebooks parity lock clean
 help:
 	@sed -n '1,4p' Makefile | cut -c3-
 
@@ -36,6 +36,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow $(TESTS)
+
+# Starts SLURM on this machine (Debian's slurm-wlm and munge, root) and runs jobs on it.
+test-slurm: $(READY)
+	$(PYTHON) -m pytest -m slurm $(TESTS)
 
 # Compiles the TPU kernels and the live step for TPUs, with no TPU; libtpu has an environment of
 # its own, because JAX looks for a TPU wherever it is installed.
@@ -89,7 +93,7 @@ $(READY): requirements.lock pyproject.toml .python-version
 # Only for maintainers: resolve pyproject.toml again. Names, versions and hashes, no addresses.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.12 --upgrade \
-	  --extra voices --extra eval --extra stitched --extra serve --extra dev \
+	  --extra voices --extra eval --extra stitched --extra serve --extra cluster --extra dev \
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  --quiet --output-file requirements.lock
 

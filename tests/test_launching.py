@@ -190,6 +190,7 @@ def test_a_sweep_is_an_array(tmp_path):
     (tmp_path / "srun").chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     said = subprocess.run(["bash"], input=text, text=True, capture_output=True, env=env).stdout
+    assert 'requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"' in text
     assert "launch.py|train|" in said and "|runs/a b/point-2|--set|steps=5|" in said
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from interaction.data.order import GlobalBatches, Slices
 from interaction.launching.status import REQUEUE
-from interaction.train import border, processes
+from interaction.train import border, checkpointing, processes
 from interaction.train.border import Border, Decision, Interruption
 
 OWN = {"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "3", "PROCESS_ID": "2"}
@@ -214,3 +214,54 @@ def test_the_end_has_a_status_of_its_own():
     end = border.Stopped(5)
     assert end.step == 5 and end.code == REQUEUE
     assert REQUEUE not in (0, 1, 2) and REQUEUE < 128
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+class Place:
+    """Batches of which nothing is known but where they are."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+
+def test_saving_goes_on_behind_and_the_state_may_be_given_away(tmp_path):
+    """When `save` is back the files are not there yet, and the arrays are needed no more."""
+    state = {"a": jax.numpy.arange(4 << 20, dtype=np.float32), "b": jax.numpy.int32(3)}
+    blank = jax.tree.map(jax.numpy.zeros_like, state)
+    with checkpointing.manager(tmp_path / "kept") as manager:
+        checkpointing.save(manager, 5, state, Place({"record": 40}))
+        assert manager.is_saving_in_progress()
+        state["a"].delete()
+        checkpointing.save(manager, 5, blank, Place({"record": 0}))  # it is there already
+        manager.wait_until_finished()
+        assert manager.all_steps() == [5]
+    place = Place(None)
+    with checkpointing.manager(tmp_path / "kept") as manager:
+        restored = checkpointing.restore(manager, blank, place, size=8)
+    np.testing.assert_array_equal(restored["a"], np.arange(4 << 20))
+    assert int(restored["b"]) == 3 and place.state == {"record": 40}
+
+
+def test_without_a_checkpoint_all_stays(tmp_path):
+    state, place = {"b": jax.numpy.int32(3)}, Place({"record": 7})
+    with checkpointing.manager(tmp_path / "none") as manager:
+        assert checkpointing.restore(manager, state, place, size=8) is state
+    assert place.state == {"record": 7}
+
+
+@pytest.mark.parametrize("old", [{"next_index": 31}, {"workers_state": {"0": {}}, "last": 0}])
+def test_places_kept_by_grain_are_gone_on_from_by_the_step(tmp_path, old):
+    state, place = {"b": jax.numpy.int32(3)}, Place(None)
+    with checkpointing.manager(tmp_path / "old") as manager:
+        checkpointing.save(manager, 6, state, Place(old))
+        manager.wait_until_finished()
+        checkpointing.restore(manager, state, place, size=8)
+    assert place.state == {"record": 48}

@@ -8,6 +8,9 @@ named by its step and kept out of every checkpoint; the balancing bias moved the
 import dataclasses
 import functools
 import json
+import os
+import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,7 @@ import pytest
 
 from interaction import sharding
 from interaction.data.config import DataConfig
+from interaction.launching.status import REQUEUE
 from interaction.models import moe
 from interaction.models.checkpoint import load_model
 from interaction.train import loop, losses, optimizer
@@ -136,6 +140,30 @@ def test_a_killed_run_resumes_bit_for_bit(run, tmp_path):
     # A run that is done gives its result again and does nothing else.
     done = MadeUp(kill_at=CONFIG.steps)
     assert_same(run("whole", done), whole)
+
+
+class Signalled(MadeUp):
+    """Batches in whose making the process is asked to stop."""
+
+    def __next__(self) -> Batch:
+        if self.place == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # it is heard by a thread
+        return super().__next__()
+
+
+def test_a_signal_saves_at_the_next_border_and_ends_with_its_status(run, tmp_path):
+    """And the run that is begun again is the one that would have been."""
+    rare = dataclasses.replace(CONFIG, checkpoint_minutes=60.0)
+    with pytest.raises(SystemExit) as end:
+        run("stopped", Signalled(), rare)
+    assert end.value.code == REQUEUE
+    kept = [int(p.name) for p in (tmp_path / "stopped" / "checkpoints").iterdir()]
+    assert kept == [3]
+    resumed = MadeUp()
+    assert_same(run("stopped", resumed, rare), run("whole", MadeUp()))
+    lines = metrics(tmp_path / "stopped")
+    assert [line["step"] for line in lines] == list(range(1, 7))
 
 
 def test_other_batches_give_another_result(run):

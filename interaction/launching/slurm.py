@@ -8,10 +8,13 @@ SLURM itself after a node has failed.
 """
 
 import dataclasses
+import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from interaction.launching.job import Job
@@ -41,6 +44,8 @@ def script(job: Job) -> str:
     else:
         lines.append(f"set -- {shlex.join(job.commands[0])}")
     python = shlex.quote(job.python)
+    # The number alone may mean all of an array: one of its points has the number of the whole.
+    own = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if several else "$SLURM_JOB_ID"
     lines += [
         "",
         f'srun --wait={WAIT_SECONDS} {python} launch.py "$@"',
@@ -50,7 +55,7 @@ def script(job: Job) -> str:
         f'if [ "$status" -eq {REQUEUE} ] || {{ [ "$status" -gt 128 ] '
         f'&& [ "$(wc -l < "$killed")" -le {job.restarts} ]; }}; then',
         '  echo "exit status $status: requeued"',
-        '  scontrol requeue "$SLURM_JOB_ID" && exit 0',
+        f'  scontrol requeue "{own}" && exit 0',
         "fi",
         'echo "exit status $status"',
         'exit "$status"',
@@ -105,6 +110,13 @@ def submit(job: Job) -> str:
 # ---------------------------------------------------------------- through submitit
 
 
+def _own_number(environment: Mapping[str, str]) -> str:
+    """The number of this job, or of this point of an array (see `script`)."""
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment["SLURM_JOB_ID"]
+
+
 @dataclasses.dataclass
 class Command:
     """What submitit runs in every process: the command as a child, and how it is requeued.
@@ -120,23 +132,19 @@ class Command:
     restarts: int
 
     def __call__(self) -> str:
-        import os
-
         self._child = subprocess.Popen(self.words, cwd=self.root)
         status = self._child.wait()
         what = outcome([status])
-        job, count = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        count = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         again = what is Outcome.RESTART and count < self.restarts
         if again or what is Outcome.REQUEUE:
-            subprocess.run(["scontrol", "requeue", job], check=True)
+            subprocess.run(["scontrol", "requeue", _own_number(os.environ)], check=True)
         if what is not Outcome.DONE:
             raise RuntimeError(f"{shlex.join(self.words)}: exit status {status}: {what.value}")
         return what.value
 
     def checkpoint(self) -> Any:
         """Called by submitit on SIGUSR2: has the child save; what to submit next, or None."""
-        import signal
-
         from submitit.helpers import DelayedSubmission  # type: ignore[import-not-found]
 
         self._child.send_signal(signal.SIGUSR2)

@@ -1,0 +1,168 @@
+"""Jobs on a real SLURM of two nodes: found, signalled, killed, requeued, arrayed.
+
+In: `tests/slurm_for_tests.py`. Out: what processes that act as told, and the training loop with a
+model of seven numbers, leave behind. The interaction model itself on two nodes:
+`experiments/two_nodes.py`.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from interaction.launching import slurm, submit
+from interaction.launching.job import Job, Resources
+from interaction.launching.submit import Target, Through
+from tests import slurm_for_tests
+from tests.test_launching import ACTS
+from tests.test_multiprocess import LAUNCH, column
+
+WHY_NOT = slurm_for_tests.missing()
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slurm")
+    with slurm_for_tests.two_nodes(folder) as environment, pytest.MonkeyPatch.context() as patch:
+        for name in ("SLURM_CONF", "PATH"):
+            patch.setenv(name, environment[name])
+        yield folder
+
+
+def job_of(root: pathlib.Path, launch: str, *commands: tuple[str, ...], **changes) -> Job:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "launch.py").write_text(launch)
+    (root / "noted").mkdir(exist_ok=True)
+    values = {"name": root.name, "resources": Resources(nodes=2, minutes=30), "logs": "logs"}
+    return Job(commands=commands, root=str(root), python=sys.executable, **{**values, **changes})
+
+
+def until_gone(number: str, seconds: float = 400.0) -> None:
+    """Waits until the job has left the queue."""
+    end = time.monotonic() + seconds
+    while subprocess.run(["squeue", "-h", "-j", number], capture_output=True, text=True).stdout:
+        assert time.monotonic() < end, f"job {number} is still there after {seconds} s"
+        time.sleep(0.3)
+
+
+def state(number: str) -> str:
+    """What SLURM says of a job."""
+    words = ["scontrol", "show", "job", number]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def submitted(job: Job) -> str:
+    number = slurm.submit(job)
+    until_gone(number)
+    return number
+
+
+def starts(job: Job, process: int, point: int = 0) -> list[list[str]]:
+    noted = pathlib.Path(job.root, "noted", f"{point}-{process}")
+    return [line.split() for line in noted.read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- requeueing
+
+
+@pytest.mark.parametrize(
+    ("acts", "begun", "ends"),
+    [
+        ("0", 1, "COMPLETED"),
+        ("75;0", 2, "COMPLETED"),  # stopped and saved
+        ("0,kill;0", 2, "COMPLETED"),  # one process was killed
+        ("3", 1, "FAILED"),  # an error that would come again
+        ("kill;kill;0", 2, "FAILED"),  # one restart is allowed
+    ],
+)
+def test_a_job_is_begun_again_when_it_should(cluster, tmp_path, acts, begun, ends):
+    root = tmp_path / "acting"
+    job = job_of(root, ACTS, (str(root / "noted"), acts), restarts=1)
+    number = submitted(job)
+    assert f"JobState={ends}" in state(number)
+    assert [len(starts(job, p)) for p in (0, 1)] == [begun, begun]
+    assert starts(job, 1)[0][3] == "2"  # SLURM's own count of processes
+    # The script ends within the job that is requeued, so it says so in the job's one log.
+    log = pathlib.Path(job.root, "logs", f"acting-{number}.log").read_text()
+    assert log.count(": requeued") == begun - 1
+
+
+def test_a_signal_before_the_end_of_its_time(cluster, tmp_path):
+    """What SLURM sends of itself shortly before the limit, sent by hand."""
+    root = tmp_path / "told"
+    job = job_of(root, ACTS, (str(root / "noted"), "signal;0"))
+    number = slurm.submit(job)
+    ready = [root / f"noted/ready-0-{p}" for p in (0, 1)]
+    end = time.monotonic() + 120
+    while not all(r.exists() for r in ready):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    subprocess.run(["scancel", "--signal=USR2", number], check=True)
+    until_gone(number)
+    assert "JobState=COMPLETED" in state(number)
+    assert [len(starts(job, p)) for p in (0, 1)] == [2, 2]
+
+
+def test_a_sweep_is_an_array_whose_points_live_apart(cluster, tmp_path):
+    root = tmp_path / "swept"
+    acts = ("0", "75;0", "kill;0")
+    commands = [(str(root / "noted"), act, str(point)) for point, act in enumerate(acts)]
+    job = job_of(root, ACTS, *commands, resources=Resources(nodes=1))
+    submitted(job)
+    assert [len(starts(job, 0, point)) for point in range(3)] == [1, 2, 2]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="extra cluster is missing")
+@pytest.mark.filterwarnings("default")
+def test_submitit_does_the_same(cluster, tmp_path):
+    root = tmp_path / "handed"
+    command = (str(root / "noted"), "75;kill,0;0")
+    job = job_of(root, ACTS, command)
+    os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH", str(pathlib.Path.cwd()))
+    (given,) = slurm.submit_with_submitit(job)
+    until_gone(given.job_id)
+    assert [len(starts(job, p)) for p in (0, 1)] == [3, 3]
+    assert "JobState=COMPLETED" in state(given.job_id)
+
+
+def test_what_sbatch_refuses_is_said(cluster, tmp_path):
+    job = job_of(tmp_path / "refused", ACTS, ("x",), queue="nowhere")
+    with pytest.raises(ValueError, match=r"sbatch refused.*partition"):
+        submit.submit(job, Target.SLURM, Through.SBATCH)
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_training_on_two_nodes_killed_signalled_and_requeued(cluster, tmp_path):
+    """JAX finds its processes from SLURM alone. One is killed at step 5; nothing is lost but the
+    last interval, no record is left out, and the losses are those of one process."""
+    root = tmp_path / "training"
+    act = {"steps": 20, "batch": 8, "devices": 2, "minutes": 1e-9}
+    two = {**act, "workdir": str(root / "two"), "signal": "SIGKILL", "process": 1, "at": 5}
+    job = job_of(root, LAUNCH, (json.dumps(two),))
+    (root / "two").mkdir()
+    number = submitted(job)
+    log = (root / "logs" / f"training-{number}.log").read_text()
+    assert "JobState=COMPLETED" in state(number), log[-3000:]
+    assert "exit status 137: requeued" in log and "Restarts=1" in state(number)
+    one = {**act, "workdir": str(root / "one")}
+    (root / "one").mkdir()
+    subprocess.run([sys.executable, "launch.py", json.dumps(one)], cwd=root, check=True)
+    lines = {
+        name: [json.loads(x) for x in (root / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    }
+    steps = [line["step"] for line in lines["two"]]
+    (again,) = [i for i in range(1, len(steps)) if steps[i] <= steps[i - 1]]
+    assert steps[again - 1] - steps[again] <= 4
+    kept = [x for x in lines["two"][:again] if x["step"] < steps[again]] + lines["two"][again:]
+    for name in ("step", "first", "order"):
+        assert column(kept, name) == column(lines["one"], name)
+    assert column(kept, "loss") == pytest.approx(column(lines["one"], "loss"), rel=1e-4)
