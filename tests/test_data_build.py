@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 import launch
-from interaction.data import pipeline
-from interaction.data.build import command, tfds_folder, tfds_plan
+from interaction.data import pipeline, tfds_folder
+from interaction.data.build import command, tfds_plan
 from interaction.data.build.conversation import Conversation, levelled, micro_turns, placed, spans
 from interaction.data.build.folder import FolderPlan, Recorded, find
 from interaction.data.build.known import KNOWN, Use
@@ -551,7 +551,7 @@ def tfds_root(tmp_path_factory) -> pathlib.Path:
 
 
 def test_an_example_is_read_without_tensorflow(tfds_root):
-    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate(tfds_root, "spoken_digit")), "test")
+    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate("spoken_digit", str(tfds_root))), "test")
     assert len(folder) == 5
     wanted = {str(i): tone(0.4 + 0.1 * i, 200 + 40 * i, 8_000) for i in range(5)}
     for index in range(5):
@@ -590,7 +590,7 @@ def test_what_is_heard_is_written_after_its_end(tfds_root, tmp_path, name, texts
 
 
 def test_what_is_read_is_typed_then_said(tfds_root, tmp_path):
-    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate(tfds_root, "ljspeech")), "train",
+    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate("ljspeech", str(tfds_root))), "train",
                                     KNOWN["ljspeech"].audio, KNOWN["ljspeech"].text)  # fmt: skip
     plan = tfds_plan.TfdsPlan(folder, Use.READ, Told(), SIZES, together=2)
     assert plan.inputs == 2
@@ -619,14 +619,14 @@ TFDS_BAD = (
 
 @pytest.mark.parametrize(("values", "message"), TFDS_BAD)
 def test_what_a_data_set_lacks_is_named(tfds_root, values, message):
-    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate(tfds_root, "spoken_digit")))
+    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate("spoken_digit", str(tfds_root))))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         dataclasses.replace(folder, **values).check()
 
 
 def test_a_data_set_that_is_not_there_says_how_to_get_it(tfds_root):
     with pytest.raises(FileNotFoundError, match="tfds build fleurs --file_format=array_record"):
-        tfds_folder.locate(tfds_root, "fleurs")
+        tfds_folder.locate("fleurs", str(tfds_root))
 
 
 # ---------------------------------------------------------------- the command
