@@ -16,215 +16,33 @@ import pytest
 import soundfile
 
 import launch
+from configs import finetune
+from interaction import configuration
+from interaction.checkpoints import native
 from interaction.data import pipeline
-from interaction.data.build import command, tfds_folder, tfds_plan
+from interaction.data.build import command
 from interaction.data.build.conversation import Conversation, levelled, micro_turns, placed, spans
 from interaction.data.build.folder import FolderPlan, Recorded, find
-from interaction.data.build.known import KNOWN, Use
-from interaction.data.build.word_files import read_words
 from interaction.data.build.words import Talk, Word
 from interaction.data.clips import Split
 from interaction.data.shards.read import ShardsConfig, ShardSource
 from interaction.data.shards.rows import RowSizes
 from interaction.data.shards.write import read_manifest, write
 from interaction.data.target_voice import LOUDNESS
+from interaction.data.voices import EspeakVoice, espeak_words
+from interaction.models.config import InteractionConfig
 from interaction.streams.audio import dmel
 from interaction.streams.mel import mel_spectrogram
-from interaction.streams.text import ByteTokenizer, ChannelReader
+from interaction.train.loop import TrainConfig
 from interaction.types import Control
-from tests.test_data import same, tiny_bank
+from tests.conversations_for_tests import RATE, SHORT, SIZES, TOKENS, Told, at, read_back, tone
+from tests.data_for_tests import tiny_bank
+from tests.test_data import same
 
-RATE, TOKENS = 16_000, ByteTokenizer()
-SIZES = RowSizes(slots=300, audio=80, patches=80)
 PASS, SPEAK, YIELD = (TOKENS.control(c) for c in (Control.PASS, Control.SPEAK, Control.YIELD))
 
 
-def tone(seconds: float, pitch: float = 220.0, rate: int = RATE) -> np.ndarray:
-    time = np.arange(round(seconds * rate)) / rate
-    return (0.3 * np.sin(2 * np.pi * pitch * time)).astype(np.float32)
-
-
-def at(start: float, wave: np.ndarray, seconds: float, rate: int = RATE) -> np.ndarray:
-    result = np.zeros(round(seconds * rate), np.float32)
-    first = round(start * rate)
-    result[first : first + len(wave)] = wave
-    return result
-
-
-class Told:
-    """A listener that knows one word by heart, or says that it was not to be asked."""
-
-    def __init__(self, *words: Word, unasked: bool = False):
-        self.words, self.unasked = words, unasked
-
-    def listen(self, wave):
-        assert not self.unasked
-        spoken = [w for w in self.words if np.any(wave[round((w.start + 0.05) * RATE) :][:100])]
-        return Talk(tuple(spoken), tuple((w.start, w.end) for w in spoken))
-
-    def align(self, wave, utterances):
-        assert not self.unasked
-        return tuple(
-            Word(text, u.start + 0.2 * i, u.start + 0.2 * i + 0.1)
-            for u in utterances
-            for i, text in enumerate(u.text.split())
-        )
-
-
-# ---------------------------------------------------------------- files of words
-
-
-JSON = (
-    ([{"text": "yes", "start": 1, "end": 1.5, "speaker": "model"},
-      {"word": " hello", "start": 0.1, "end": 0.4, "speaker": "USER"}],
-     [("hello", 0.1, 0.4)], [("yes", 1.0, 1.5)]),
-    ({"words": [{"text": "yes", "start": 1, "end": 1.5, "channel": 2}]}, [], [("yes", 1.0, 1.5)]),
-    ({"segments": [{"text": "oh yes", "start": 1, "end": 2, "speaker": "assistant", "words": [
-        {"word": "oh", "start": 1, "end": 1.3}, {"word": "yes", "start": 1.4, "end": 2}]}]},
-     [], [("oh", 1.0, 1.3), ("yes", 1.4, 2.0)]),
-    ({"utterances": [{"text": "oh yes", "start": 1, "end": 2, "speaker": "right"}]},
-     [], [("oh yes", 1.0, 2.0)]),
-    ({"alignments": [["yes", [1.0, 1.5], "SPEAKER_MAIN"], ["hm", [0, 0.2], "SPEAKER_USER"]]},
-     [("hm", 0.0, 0.2)], [("yes", 1.0, 1.5)]),
-)  # fmt: skip
-
-
-def words(talk: Talk) -> list[tuple[str, float, float]]:
-    return [(w.text, w.start, w.end) for w in talk.words]
-
-
-@pytest.mark.parametrize(("values", "user", "model"), JSON)
-def test_json(tmp_path, values, user, model):
-    path = tmp_path / "call.json"
-    path.write_text(json.dumps(values))
-    read = read_words(path)
-    assert (words(read["user"]), words(read["model"])) == (user, model)
-
-
-def test_rttm(tmp_path):
-    path = tmp_path / "call.rttm"
-    path.write_text(
-        ";; a comment\nSPKR-INFO call 1 <NA> <NA> <NA> unknown user <NA>\n"
-        "SPEAKER call 1 0.50 1.25 <NA> <NA> user <NA> <NA>\n"
-        "SPEAKER call 2 3.00 0.50 <NA> <NA> spk_7 <NA>\n"
-        "LEXEME call 2 3.10 0.30 yes lex model 0.9\n"
-    )
-    read = read_words(path)
-    assert read["user"] == Talk((), ((0.5, 1.75),))
-    assert read["model"].speech == ((3.0, 3.5),)  # by its channel: the name says nothing
-    assert words(read["model"]) == [("yes", 3.1, pytest.approx(3.4))]
-
-
-LONG = '''File type = "ooTextFile"
-Object class = "TextGrid"
-
-xmin = 0
-xmax = 2.5
-tiers? <exists>
-size = 3
-item []:
-    item [1]:
-        class = "IntervalTier"
-        name = "user - words"
-        xmin = 0
-        xmax = 2.5
-        intervals: size = 2
-        intervals [1]:
-            xmin = 0
-            xmax = 0.5
-            text = ""
-        intervals [2]:
-            xmin = 0.5
-            xmax = 2.5
-            text = "say ""2"""
-    item [2]:
-        class = "IntervalTier"
-        name = "model - words"
-        xmin = 0
-        xmax = 2.5
-        intervals: size = 1
-        intervals [1]:
-            xmin = 1e-1
-            xmax = 0.75
-            text = "two"
-    item [3]:
-        class = "IntervalTier"
-        name = "model - phones"
-        xmin = 0
-        xmax = 2.5
-        intervals: size = 1
-        intervals [1]:
-            xmin = 0.1
-            xmax = 0.75
-            text = "T"
-'''
-SHORT = '''File type = "ooTextFile"
-Object class = "TextGrid"
-
-0
-2.5
-<exists>
-2
-"IntervalTier"
-"user"
-0
-2.5
-1
-0.5
-2.5
-"say ""2"""
-"IntervalTier"
-"MODEL"
-0
-2.5
-1
-0.1
-0.75
-"two"
-'''
-
-
-@pytest.mark.parametrize("text", [LONG, SHORT])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_textgrid(tmp_path, text, encoding):
-    path = tmp_path / "call.TextGrid"
-    path.write_text(text, encoding=encoding)
-    read = read_words(path)
-    assert words(read["user"]) == [('say "2"', 0.5, 2.5)]
-    assert words(read["model"]) == [("two", 0.1, 0.75)]
-
-
-BAD = (
-    ("a.json", '{"text": "x"}', "hold neither words nor segments"),
-    ("a.json", '[{"text": "x", "start": 1, "end": 2}]', "'x' at 1 s has no speaker"),
-    ("a.json", '[{"text": "x", "start": 1, "end": 0.5, "speaker": "user"}]', r"end=0\.5 are no"),
-    ("a.json", '[{"text": "x", "start": 1, "end": 2, "speaker": "Bob"}]', "'Bob' is neither"),
-    ("a.json", '[{"start": 1, "speaker": "user"}]', "'word'"),
-    ("a.json", "[", "a.json"),
-    ("a.rttm", "SPEAKER a 1 0.5", "line 1 has 4 fields"),
-    ("a.rttm", "SPEAKER a 1 0.5 0 <NA> <NA> user", "no span of time"),
-    ("a.TextGrid", "hello", "it ends in the middle"),
-    ("a.TextGrid", LONG[:500], "it ends in the middle"),
-    ("a.TextGrid", '"ooTextFile" "Pitch" 1 2', "not a TextGrid"),
-)
-
-
-@pytest.mark.parametrize(("name", "text", "message"), BAD)
-def test_broken_files_of_words_are_named(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=f"{name}.*{message}|{message}"):
-        read_words(tmp_path / name)
-
-
 # ---------------------------------------------------------------- conversations
-
-
-def read_back(turns) -> dict[int, str]:
-    reader, result = ChannelReader(TOKENS), {}
-    for t in turns:
-        for piece in reader.push(t.micro_turn, t.text_out).pieces:
-            result[t.micro_turn] = result.get(t.micro_turn, "") + piece.text
-    return result
 
 
 def test_what_is_said_stands_where_its_sound_is_put_out():
@@ -421,6 +239,31 @@ def test_folders_that_say_too_little_or_too_much(tmp_path, names, message):
         find(tmp_path / "gone")
 
 
+@pytest.mark.slow
+def test_words_are_found_where_nobody_wrote_them_down(tmp_path):
+    """By the ears of the evaluation; and laid over the sound where only their text is known."""
+    for module in ("espeakng_loader", "faster_whisper", "pocketsphinx"):
+        pytest.importorskip(module)
+    from interaction.eval.listening import Ears
+
+    text = "the seven green apples are on the table"
+    spoken = espeak_words(text, EspeakVoice("en-us+max", 140))
+    truth = [1.3 + word.start for word in spoken.words]
+    end = 1.3 + spoken.words[-1].end
+    model = at(1.3, spoken.samples[: 6 * RATE], 9.0)
+    aligned = Ears().align(model, [Word(text, 1.3, end)])
+    assert [word.text for word in aligned] == text.split()
+    assert np.median(np.abs(np.subtract([w.start for w in aligned], truth))) < 0.08
+    soundfile.write(tmp_path / "call.flac", np.stack([at(0.1, tone(0.7), 9.0), model], 1), RATE)
+    plan = FolderPlan(str(tmp_path), tuple(find(tmp_path)), Ears())
+    turns = [turn for made in plan.sessions(0) for turn in made.turns]
+    heard = read_back(turns)
+    assert len(set(" ".join(heard.values()).lower().strip(".").split()) & set(text.split())) >= 5
+    speaking = [turn.micro_turn for turn in turns if turn.speech is not None]
+    assert abs(speaking[0] - 5) <= 1 and abs(speaking[-1] - (int(end / 0.2) - 1)) <= 1
+    assert all(speaking[0] - 1 <= now <= speaking[-1] for now in heard)
+
+
 # ---------------------------------------------------------------- the curriculum
 
 
@@ -467,166 +310,25 @@ def test_a_session_comes_back_from_its_shard_as_straight_from_the_curriculum(
     np.testing.assert_array_equal(mixed.slots.token[[0, 2]], first)
 
 
-# ---------------------------------------------------------------- TFDS
+# ---------------------------------------------------------------- training on them
 
 
-def tfds_set(root: pathlib.Path, name: str, features: dict, examples: list[dict]) -> pathlib.Path:
-    """A data set as TFDS leaves it: written by TFDS itself, its features then said to be sound.
-
-    Without TensorFlow TFDS writes tensors, not its `Audio`; the records of both are the same, and
-    ``features.json`` is given the form that TFDS 4.9.10 gives it (`AudioFeature` of its
-    feature.proto).
-    """
-    import tensorflow_datasets as tfds
-
-    sounds = {n: f for n, f in features.items() if isinstance(f, dict)}
-
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("2.0.1")
-        code_path = None  # this file is no package of a data set
-
-        def _info(self):
-            made = {n: tfds.features.Tensor(shape=(None,), dtype=np.dtype(f["dtype"]))
-                    for n, f in sounds.items()}  # fmt: skip
-            every = tfds.features.FeaturesDict({**features, **made})
-            return tfds.core.DatasetInfo(builder=self, features=every)
-
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples(), "test": self._generate_examples()}
-
-        def _generate_examples(self):
-            yield from enumerate(examples)
-
-    Builder.name = name
-    Builder(data_dir=str(root), file_format="array_record").download_and_prepare()
-    folder = root / name / "2.0.1"
-    values = json.loads((folder / "features.json").read_text())
-    for feature, form in sounds.items():
-        values["featuresDict"]["features"][feature] = {
-            "pythonClassName": "tensorflow_datasets.core.features.audio_feature.Audio",
-            "audio": {"shape": {"dimensions": ["-1"]}, "encoding": "none", **form},
-        }
-    (folder / "features.json").write_text(json.dumps(values))
-    return folder
-
-
-def whole(wave: np.ndarray, dtype="int64") -> np.ndarray:
-    return np.round(wave * 32_767).astype(dtype)
-
-
-@pytest.fixture(scope="module")
-def tfds_root(tmp_path_factory) -> pathlib.Path:
-    tfds = pytest.importorskip("tensorflow_datasets")
-    text, scalar = tfds.features.Text(), tfds.features.Scalar(np.int64)
-    root = tmp_path_factory.mktemp("tfds")
-    waves = [tone(0.4 + 0.1 * i, 200 + 40 * i, 8_000) for i in range(5)]
-    tfds_set(
-        root, "spoken_digit",
-        {"audio": {"dtype": "int64", "sampleRate": "8000", "fileFormat": "wav"},
-         "label": tfds.features.ClassLabel(num_classes=10), "audio/filename": text},
-        [{"audio": whole(w), "label": i, "audio/filename": f"{i}_theo_0.wav"}
-         for i, w in enumerate(waves)],
-    )  # fmt: skip
-    tfds_set(
-        root, "speech_commands",
-        {"audio": {"dtype": "int16", "sampleRate": "16000", "fileFormat": "wav"},
-         "label": tfds.features.ClassLabel(names=["down", "go"])},
-        [{"audio": whole(w, "int16"), "label": i % 2} for i, w in enumerate(waves)],
-    )  # fmt: skip
-    tfds_set(
-        root, "librispeech",
-        {"speech": {"dtype": "int64", "sampleRate": "16000", "fileFormat": "flac"}, "text": text,
-         "speaker_id": scalar, "chapter_id": scalar, "id": text},
-        [{"speech": whole(w), "text": "MISTER QUILTER IS THE APOSTLE OF", "speaker_id": 7,
-          "chapter_id": 8, "id": str(i)} for i, w in enumerate(waves)],
-    )  # fmt: skip
-    tfds_set(
-        root, "ljspeech",
-        {"id": text, "speech": {"dtype": "int64", "sampleRate": "22050"}, "text": text,
-         "text_normalized": text},
-        [{"id": "a", "speech": whole(tone(0.8, 300, 22_050)), "text": "1 of 2",
-          "text_normalized": "one of two, the first"}] * 3,
-    )  # fmt: skip
-    return root
-
-
-def test_an_example_is_read_without_tensorflow(tfds_root):
-    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate(tfds_root, "spoken_digit")), "test")
-    assert len(folder) == 5
-    wanted = {str(i): tone(0.4 + 0.1 * i, 200 + 40 * i, 8_000) for i in range(5)}
-    for index in range(5):
-        example = folder[index]
-        assert example.rate == 8_000
-        np.testing.assert_allclose(example.samples, wanted[example.text], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "texts"),
-    [
-        ("spoken_digit", set("01234")),
-        ("speech_commands", {"down", "go"}),
-        ("librispeech", {"MISTER QUILTER IS THE APOSTLE OF"}),
-    ],
-)
-def test_what_is_heard_is_written_after_its_end(tfds_root, tmp_path, name, texts):
-    parsed = launch._parser().parse_args(
-        ["data", "build", "--tfds", name, "--data-dir", str(tfds_root), "--out", str(tmp_path),
-         "--row", "slots=300", "--row", "audio=80"]
-    )  # fmt: skip
-    plan = command._plan(parsed, Told(unasked=True), launch.read_config)
-    turns = [turn for made in plan.sessions(0) for turn in made.turns]
-    written, told = read_back(turns), []
-    for now in sorted(written):  # pieces in micro-turns that follow each other are one text
-        if told and now == told[-1][1] + 1:
-            told[-1] = (told[-1][0] + written[now], now)
-        else:
-            told.append((written[now], now))
-    assert {text for text, _ in told} == texts and len(told) == 5
-    assert all(turn.speech is None for turn in turns)
-    loud = [t.micro_turn for t in turns if t.audio[0].bins.max() > 3]
-    for now in sorted(written):
-        assert any(before <= now for before in loud)
-    assert min(written) >= min(loud) + 1
-
-
-def test_what_is_read_is_typed_then_said(tfds_root, tmp_path):
-    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate(tfds_root, "ljspeech")), "train",
-                                    KNOWN["ljspeech"].audio, KNOWN["ljspeech"].text)  # fmt: skip
-    plan = tfds_plan.TfdsPlan(folder, Use.READ, Told(), SIZES, together=2)
-    assert plan.inputs == 2
-    (made,) = plan.sessions(1)
-    typed = [t for t in made.turns if t.text_in]
-    assert (
-        "".join(TOKENS.decode(p.tokens) for t in typed for p in t.text_in)
-        == "one of two, the first"
-    )
-    speaking = [t.micro_turn for t in made.turns if t.speech is not None]
-    assert typed[-1].micro_turn <= speaking[0]
-    assert " ".join(read_back(made.turns).values()) == "one of two, the first"
-
-
-def test_voxpopuli_is_known_by_its_features_alone():
-    """It is no data set of TFDS 4.9.10 itself; a prepared one has these features."""
-    assert (KNOWN["voxpopuli"].audio, KNOWN["voxpopuli"].text) == ("audio", "normalized_text")
-
-
-TFDS_BAD = (
-    ({"split": "dev"}, r"no split 'dev' in ArrayRecord; it has \['spoken_digit-test'"),
-    ({"audio": "speech"}, "no feature 'speech'"),
-    ({"audio": "label", "text": "gone"}, "no feature 'gone'"),
-)
-
-
-@pytest.mark.parametrize(("values", "message"), TFDS_BAD)
-def test_what_a_data_set_lacks_is_named(tfds_root, values, message):
-    folder = tfds_folder.TfdsFolder(str(tfds_folder.locate(tfds_root, "spoken_digit")))
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        dataclasses.replace(folder, **values).check()
-
-
-def test_a_data_set_that_is_not_there_says_how_to_get_it(tfds_root):
-    with pytest.raises(FileNotFoundError, match="tfds build fleurs --file_format=array_record"):
-        tfds_folder.locate(tfds_root, "fleurs")
+@pytest.mark.parametrize("arg", ["", "beside", "tiny"])
+def test_fine_tuning_starts_from_what_is_there(arg):
+    values = finetune.get_config(arg).to_dict()
+    assert values.pop("trainer") == "interaction"
+    config = configuration.build(TrainConfig, values)
+    assert config.shards == ShardsConfig(("shards",), share=1 / 3 if arg == "beside" else 1.0)
+    assert (config.curriculum is not None) == (arg == "beside")
+    root = pathlib.Path(__file__).parents[1]
+    assert (root / config.vocoder).is_file()
+    if config.start:  # training compares them in the same way
+        saved = native.read_native_config(root / config.start)["model"]
+        model = configuration.build(InteractionConfig, saved)
+        free = {name: getattr(model, name) for name in ("max_text_out", "pass_bias")}
+        assert dataclasses.replace(config.model, **free) == model
+    with pytest.raises(ValueError, match="arg='small'"):
+        finetune.get_config("small")
 
 
 # ---------------------------------------------------------------- the command

@@ -1,12 +1,20 @@
 """Sources of sound: splits that do not meet, voices, recordings, a bank that survives the disk."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
 
-from interaction.data import dictionary, digits, filmed, negatives, phrases, video, voices
+from interaction.data import (
+    dictionary,
+    digits,
+    filmed,
+    negatives,
+    phrases,
+    tfds_folder,
+    video,
+    voices,
+)
 from interaction.data.clips import ClipBank, Split, hashed_share
 from interaction.data.config import SourceFolders
 from interaction.data.speaking import word_chunks
@@ -90,23 +98,24 @@ def test_phrases_hold_no_numbers(group):
 
 
 def test_digits_through_tfds(monkeypatch):
-    wave = (burst(0.25, seed=1)[::2] * 32_767).astype(np.int64)
+    """What TFDS leaves is read in `tests/test_tfds.py`; here, what becomes of it."""
+    wave = burst(0.25, seed=1)[::2]
     examples = [
-        {"audio": wave, "audio/filename": b"7_nicolas_12.wav", "label": 7},
-        {"audio": wave, "audio/filename": b"3_theo_30.wav", "label": 3},
+        tfds_folder.Example(wave, 8_000, "7_nicolas_12.wav"),
+        tfds_folder.Example(wave, 8_000, "3_theo_30.wav"),
     ]
     asked = []
 
-    def data_source(name, split):
-        asked.append((name, split))
+    def opened(*where):
+        asked.append(where)
         return examples
 
-    fake = types.SimpleNamespace(data_source=data_source)
-    monkeypatch.setattr(digits, "require", lambda module, extra: fake)
+    monkeypatch.setattr(digits, "locate", lambda name: f"/tfds/{name}/1.0.9")
+    monkeypatch.setattr(digits, "TfdsFolder", opened)
     monkeypatch.setattr(digits, "speech_span", loud_span)
     monkeypatch.delenv("INTERACTION_SPOKEN_DIGITS", raising=False)
     clips = list(digits.human_digits(SourceFolders()))
-    assert asked == [("spoken_digit", "train")]
+    assert asked == [("/tfds/spoken_digit/1.0.9", "train", "audio", "audio/filename")]
     assert [(c.label, c.group, c.split) for c in clips] == [
         (7, "nicolas", Split.TRAIN),
         (3, "theo", Split.TEST),
@@ -115,12 +124,8 @@ def test_digits_through_tfds(monkeypatch):
 
 
 def test_tfds_failure_names_the_folder(monkeypatch):
-    def broken(name, split):
-        raise OSError("no net")
-
-    fake = types.SimpleNamespace(data_source=broken)
-    monkeypatch.setattr(digits, "require", lambda module, extra: fake)
-    with pytest.raises(RuntimeError, match="INTERACTION_SPOKEN_DIGITS"):
+    monkeypatch.setenv("TFDS_DATA_DIR", "/nowhere")
+    with pytest.raises(FileNotFoundError, match=r"SPOKEN_DIGITS.*/nowhere/spoken_digit"):
         next(iter(digits.read_tfds()))
 
 

@@ -69,7 +69,7 @@ def door(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "import", "export", "export-hf"])
+@pytest.mark.parametrize("command", ["demo", "train", "data", "import", "export", "export-hf"])
 def test_every_command_of_the_door_explains_itself(command):
     result = door(command, "--help")
     assert result.returncode == 0, result.stderr

@@ -219,6 +219,14 @@ def test_a_killed_build_goes_on_to_the_same_bytes(whole, tmp_path, killed_at):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
+def test_processes_side_by_side_make_the_same_bytes(whole, tmp_path):
+    told = []
+    write.write(MadeUp(), tmp_path, processes=2, advance=lambda *done: told.append(done))
+    assert contents(tmp_path) == contents(whole[0])
+    assert [sum(part) for part in zip(*told, strict=True)] == [13, 18]
+
+
 def test_half_a_shard_never_counts(whole, tmp_path):
     write.write(MadeUp(), tmp_path)
     shard = sorted(tmp_path.glob("*.array_record"))[2]

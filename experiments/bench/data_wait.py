@@ -50,9 +50,9 @@ ROWS = {
 
 def prepare_seconds(config, shards, size: int, count: int) -> dict[str, float]:
     """Processor seconds to prepare a batch, and the share of its slots that are filled."""
-    steps = batches(config, size=size, workers=0, shards=shards)._steps
-    steps[0]  # opens files, loads clips and recordings
-    begin, made = time.process_time(), [steps[1 + i] for i in range(count)]
+    read = batches(config, size=size, workers=0, shards=shards)._slices  # in the foreground
+    read[0]  # opens files, loads clips and recordings
+    begin, made = time.process_time(), [read[1 + i] for i in range(count)]
     seconds = (time.process_time() - begin) / count
     filled = float(np.mean([np.mean(batch.slots.valid) for batch in made]))
     return {"processor_seconds_per_batch": round(seconds, 4), "slots_filled": round(filled, 4)}

@@ -17,7 +17,8 @@ import soxr
 from interaction.data.clips import Clip, Sound, Split
 from interaction.data.config import SourceFolders
 from interaction.data.speech_span import speech_span
-from interaction.data.voices import SAMPLE_RATE, EspeakVoice, espeak, require
+from interaction.data.tfds_folder import TfdsFolder, locate
+from interaction.data.voices import SAMPLE_RATE, EspeakVoice, espeak
 
 HELD_OUT_SPEAKER = "theo"
 HELD_OUT_TAKES = range(5)
@@ -57,23 +58,26 @@ def read_folder(folder: Path) -> Iterator[tuple[int, str, int, np.ndarray, int]]
             yield int(match[1]), match[2], int(match[3]), samples.mean(axis=1), rate
 
 
-def read_tfds(load=None) -> Iterator[tuple[int, str, int, np.ndarray, int]]:
-    """The same from TFDS `spoken_digit`; `load` stands in for `tfds.data_source` in tests."""
-    load = load or require("tensorflow_datasets", "data").data_source
+def read_tfds() -> Iterator[tuple[int, str, int, np.ndarray, int]]:
+    """The same from the folder in which TFDS prepared `spoken_digit`.
+
+    Raises:
+        FileNotFoundError: there is no such folder; says what else can be named.
+    """
     try:
-        examples = load("spoken_digit", split="train")
-    except Exception as error:
-        raise RuntimeError(
+        folder = locate("spoken_digit")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
             "no folder of spoken digits is named (folders.spoken_digits or "
-            f"INTERACTION_SPOKEN_DIGITS), and TFDS could not give `spoken_digit`: {error}"
+            f"INTERACTION_SPOKEN_DIGITS), and TFDS has not prepared one: {error}"
         ) from error
-    for example in examples:
-        name = example["audio/filename"]
-        match = _NAME.match(name.decode() if isinstance(name, bytes) else str(name))
+    examples = TfdsFolder(str(folder), "train", "audio", "audio/filename")
+    for index in range(len(examples)):
+        example = examples[index]
+        match = _NAME.match(example.text)
         if not match:
-            raise ValueError(f"spoken_digit has a file named {name!r}")
-        samples = np.asarray(example["audio"], np.float32) / 32_768.0
-        yield int(match[1]), match[2], int(match[3]), samples, 8_000
+            raise ValueError(f"spoken_digit has a file named {example.text!r}")
+        yield int(match[1]), match[2], int(match[3]), example.samples, example.rate
 
 
 def human_digits(folders: SourceFolders) -> Iterator[Clip]:

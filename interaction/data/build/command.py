@@ -16,7 +16,6 @@ from interaction import configuration
 from interaction.data.build.folder import FolderPlan, find
 from interaction.data.build.generated import GeneratedPlan
 from interaction.data.build.known import KNOWN, Known, Use
-from interaction.data.build.tfds_folder import TfdsFolder, locate
 from interaction.data.build.tfds_plan import TfdsPlan
 from interaction.data.build.words import Listener
 from interaction.data.clips import Split
@@ -24,6 +23,7 @@ from interaction.data.config import DataConfig
 from interaction.data.curriculum.sessions import CurriculumConfig
 from interaction.data.shards.rows import RowSizes
 from interaction.data.shards.write import Manifest, Part, Plan, write
+from interaction.data.tfds_folder import TfdsFolder, locate
 from interaction.microturn import MICRO_TURN_SECONDS
 
 type ReadConfig = Callable[[str], dict[str, Any]]
@@ -111,7 +111,7 @@ def _plan(options: argparse.Namespace, listener: Listener, read_config: ReadConf
         return FolderPlan(folder, tuple(find(folder)), listener, sizes, **per_shard)
     known = KNOWN.get(options.tfds.split("/")[0], Known("", ""))
     folder = TfdsFolder(
-        str(locate(options.data_dir, options.tfds)), options.split,
+        str(locate(options.tfds, options.data_dir)), options.split,
         options.audio or known.audio, options.text or known.text,
     )  # fmt: skip
     folder.check()

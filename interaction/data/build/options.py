@@ -7,8 +7,6 @@ import argparse
 
 from interaction.data.build.known import KNOWN, Use
 
-TFDS_DATA_DIR = "~/tensorflow_datasets"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
@@ -36,7 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="train", help="--curriculum: train or test; --tfds: its name there"
     )
-    parser.add_argument("--data-dir", default=TFDS_DATA_DIR, help="--tfds: where TFDS keeps it")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="--tfds: where TFDS keeps its data sets (default: "
+        "TFDS_DATA_DIR,\nelse ~/tensorflow_datasets)",
+    )  # fmt: skip
     parser.add_argument("--audio", default="", metavar="FEATURE", help="--tfds: holds the sound")
     parser.add_argument("--text", default="", metavar="FEATURE", help="--tfds: holds the text")
     parser.add_argument(

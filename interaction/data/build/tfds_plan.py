@@ -14,11 +14,11 @@ import numpy as np
 from interaction import configuration
 from interaction.data.build.conversation import Conversation, micro_turns
 from interaction.data.build.known import Use
-from interaction.data.build.tfds_folder import Example, TfdsFolder
 from interaction.data.build.words import Listener, Span, Talk, Word
 from interaction.data.shards.rows import RowSizes, cut
 from interaction.data.shards.write import Made
 from interaction.data.speech_span import loud_span
+from interaction.data.tfds_folder import Example, TfdsFolder
 from interaction.data.voices import SAMPLE_RATE
 from interaction.microturn import first_border_after, micro_turn_of, output_seconds
 from interaction.streams.audio import CHUNK

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import io
 import json
+import os
 import pathlib
 import re
 import zlib
@@ -62,16 +63,18 @@ class TfdsFolder:
         _opened(self)
 
 
-def locate(data_dir: str | pathlib.Path, name: str) -> pathlib.Path:
+def locate(name: str, data_dir: str | None = None) -> pathlib.Path:
     """The folder of the newest version of a data set.
 
     Args:
-        data_dir: where TFDS keeps its data sets.
         name: of the data set, ``NAME`` or ``NAME/CONFIG``.
+        data_dir: where TFDS keeps its data sets; None: ``TFDS_DATA_DIR``, else
+            ``~/tensorflow_datasets``.
 
     Raises:
         FileNotFoundError: it is not there; says how it gets there.
     """
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     root = pathlib.Path(data_dir).expanduser() / name
     found = [p for p in root.glob("*") if _VERSION.fullmatch(p.name) and p.is_dir()]
     if not found:
