@@ -8,6 +8,7 @@ does not fit is named. The configuration of the fine-tune builds and its groups 
 import dataclasses
 import json
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from interaction.models.vocoder import save_vocoder
 from interaction.train import optimizer
 from interaction.train.optimizer import OptimizerConfig
 from interaction.types import Control
+from tests.distributed_for_tests import run_processes
 from tests.models_for_tests import VOCODER
 from tests.released_for_tests import write_released
 
@@ -167,6 +169,52 @@ def test_a_text_decoder_alone_is_refused(release, tmp_path):
     assert content["model_type"] == "inkling_text"
     with pytest.raises(ValueError, match="text decoder alone"):
         start(tmp_path / "text", release[1])
+
+
+# ---------------------------------------------------------------------------- four processes
+
+WORKER = """
+import json, pickle, sys
+import jax
+import numpy as np
+from interaction import sharding
+from interaction.checkpoints.native import flatten, unflatten
+from interaction.models.parameters import abstract_params, param_axes
+from interaction.models.release import start_from_release
+from jax.sharding import PartitionSpec
+
+port, number, source, config = sys.argv[1:]
+config = pickle.load(open(config, "rb"))
+jax.distributed.initialize(f"127.0.0.1:{port}", 4, int(number))
+shape = sharding.MeshConfig(fsdp=2, expert=2)
+tree, key = abstract_params(config), jax.random.key(3)
+specs = sharding.parameter_specs(tree, param_axes(config), shape, sharding.Purpose.TRAINING)
+split, share = start_from_release(source, config, sharding.make_mesh(shape), specs, key=key)
+alone = jax.make_mesh((1,), ("x",), devices=jax.local_devices())
+whole = unflatten(dict.fromkeys(flatten(tree), PartitionSpec()))
+whole = flatten(start_from_release(source, config, alone, whole, key=key)[0])
+far = {}
+for path, leaf in flatten(split).items():
+    for shard in leaf.addressable_shards:
+        want = np.asarray(whole[path])[shard.index].astype(np.float32)
+        far[path] = float(np.abs(np.asarray(shard.data).astype(np.float32) - want).max())
+parts = sum(leaf.addressable_shards[0].data.nbytes for leaf in flatten(split).values())
+report = dict(far=far, wanted=share.wanted, total=share.total, parts=parts)
+print(json.dumps(report))
+jax.distributed.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_start_as_one_does(release, tmp_path):
+    """With the specs of a training mesh: backbone bit for bit, draws and means to rounding."""
+    source, config, _ = release
+    (tmp_path / "config").write_bytes(pickle.dumps(config))
+    for report in run_processes(WORKER, source, tmp_path / "config"):
+        assert report["wanted"] < 0.7 * report["total"]
+        for path, far in report["far"].items():
+            exact = path.split("/")[0] in RELEASED and path not in inkling_small_finetune.VOCABULARY
+            assert far <= (0 if exact else 1e-3), path
 
 
 # ---------------------------------------------------------------------------- configuration

@@ -8,6 +8,7 @@ gradient) and the running mean of the parameters.
 import dataclasses
 import fnmatch
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -164,11 +165,11 @@ def _joined(path) -> str:
     return "/".join(str(key.key) for key in path)
 
 
-def _trains(begins: int, ends: int, step: jax.Array) -> jax.Array:
+def _trains(begins: int, ends: int, step: Any, **_: Any) -> Any:
     return (begins <= step) & (step < ends)
 
 
-def _only_ids(ids: tuple[int, int], updates: dict, _=None) -> dict:
+def _only_ids(ids: tuple[int, int], updates: Any, _: Any = None) -> Any:
     """Zero but for the rows of these ids."""
 
     def cut(path, leaf):
@@ -179,7 +180,7 @@ def _only_ids(ids: tuple[int, int], updates: dict, _=None) -> dict:
     return jax.tree_util.tree_map_with_path(cut, updates)
 
 
-def _signed(updates: dict, _=None) -> dict:
+def _signed(updates: Any, _: Any = None) -> Any:
     """An update of 0 as -0.0, which changes no bit: -0.0 + 0.0 would be 0.0."""
     return jax.tree.map(
         lambda leaf: jnp.where(leaf == 0, jnp.asarray(-0.0, leaf.dtype), leaf), updates
