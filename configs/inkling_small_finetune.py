@@ -71,5 +71,6 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.steps = SECOND if arg == "new" else STEPS
     config.seed = 0
+    config.compute = "bfloat16"
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     return config

@@ -29,6 +29,7 @@ from interaction.serving.fleet_config import (
     WhenFull,
     computed,
     from_bench,
+    from_slices,
 )
 
 BENCH = pathlib.Path(__file__).parents[1] / "experiments" / "bench" / "sessions_per_core.json"
@@ -341,6 +342,22 @@ def test_the_committed_bench_is_read():
     assert simulate(BUSY, steps(2, 6), 0).source is Source.COMPUTED
     with pytest.raises(ValueError, match=r"lanes=5 is not among \[1, 4, 16"):
         table.row(5)
+
+
+def test_the_table_of_slices_is_read_as_computed():
+    row = {"slice": "v6e:4x8", "chips": 32, "context": 8192, "tokens": 4}
+    rows = [row | {"sessions": n, "ms": ms} for n, ms in ((64, 31.5), (1, 12.0))]
+    rows += [row | {"sessions": 1, "ms": 99.0, "tokens": 16}, row | {"slice": "v5p:2x2x2"}]
+    table = from_slices({"serving": rows}, "v6e:4x8", 8192, 4, "slices.json")
+    assert (table.source, table.chips) == (Source.COMPUTED, 32)
+    assert [(r.lanes, r.video_lanes, r.seconds) for r in table.rows] == [
+        (1, 0, (0.012,)),
+        (64, 0, (0.0315,)),
+    ]
+    with pytest.raises(
+        ValueError, match=r"context=5, tokens=4: there are \[\(8192, 4\), \(8192, 16"
+    ):
+        from_slices({"serving": rows}, "v6e:4x8", 5, 4, "slices.json")
 
 
 @pytest.mark.parametrize(

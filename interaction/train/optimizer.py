@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from interaction.checkpoints.native import flatten, unflatten
+
 _NOT_DECAYED = ("norm", "bias", "scale", "conv")
 _FROZEN = "frozen"
 # Vocabulary matrices and their axis of ids.
@@ -125,6 +127,19 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
 def frozen(config: OptimizerConfig, path: str) -> bool:
     """Whether the parameter at `path` (joined by "/") never trains."""
     return bool(config.groups) and _label(config, path) == _FROZEN
+
+
+def split(config: OptimizerConfig, params: dict) -> tuple[dict, dict]:
+    """Parameters that train at some time, and those that never do."""
+    flat = flatten(params)
+    still = {path: leaf for path, leaf in flat.items() if frozen(config, path)}
+    moving = {path: leaf for path, leaf in flat.items() if path not in still}
+    return unflatten(moving), unflatten(still)
+
+
+def join(moving: dict, still: dict) -> dict:
+    """The inverse of `split`."""
+    return unflatten(flatten(moving) | flatten(still))
 
 
 def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
