@@ -43,13 +43,14 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(f"arg={arg!r} must be one of {STAGES}")
     config = ConfigDict()
     config.trainer = "interaction"
-    config.model = inkling_small.get_config().model
-    config.model.transformer.unpadded_vocabulary = RELEASED_IDS + CONTROL_TOKENS
-    config.model.ordinary_tokens = RELEASED_IDS
-    config.model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
-    config.model.max_text_out = 16
-    config.model.max_text_in = 64
-    config.model.global_slots = 131_072
+    model = inkling_small.get_config().model
+    model.transformer.unpadded_vocabulary = RELEASED_IDS + CONTROL_TOKENS
+    model.ordinary_tokens = RELEASED_IDS
+    model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
+    model.max_text_out = 16
+    model.max_text_in = 64
+    model.global_slots = 131_072
+    config.model = model
     groups = [
         dict(parameters=NEW),
         dict(parameters=VOCABULARY, ids=(RELEASED_IDS, RELEASED_IDS + CONTROL_TOKENS)),
@@ -70,5 +71,6 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.steps = SECOND if arg == "new" else STEPS
     config.seed = 0
+    config.compute = "bfloat16"
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     return config

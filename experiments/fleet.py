@@ -3,25 +3,29 @@
 Question: with step times as measured by `experiments/bench/sessions_per_core.py`, how do sessions
 per chip, p99 lateness and chip-hours per hour of conversation depend on the size of the fleet, on
 the lanes of the compiled program, and on failures?
-Command: python -m experiments.fleet [--price PER_CHIP_HOUR] [--steps FILE]
-Cost: about a minute of one CPU core; `--quick` some seconds, writes nothing.
-Expectation: a fleet for 200 conversations at once turns away less than 1 % from 8 to 10 % above
-them on (Erlang's formula); small services pay more for each conversation; more lanes save chips
-until the tail of the step meets the 200 ms clock; snapshots turn nearly every lost session into a
-gap of seconds.
-Finding: `fleet.json` and `fleet.png` beside this file.
+Command: python -m experiments.fleet [--price PER_CHIP_HOUR]
+    python -m experiments.fleet --slices TABLE --slice v6e:4x8 --out FILE   # computed step times
+Cost: about half a minute of one CPU core; `--quick` some seconds, writes nothing.
+Expectation: a fleet turns away less than 1 % from 8 to 10 % more lanes than sessions on (Erlang's
+formula); small services pay more for each conversation; more lanes save chips until the tail of the
+step meets the 200 ms clock; snapshots turn nearly every lost session into a gap of seconds.
+Finding: `fleet.json` and `fleet.png` beside this file. A run that was stopped goes on where it was;
+with other step times or assumptions it begins again.
 
-Arrivals, lengths, the share of video, the swing of a day and failures are assumptions, named in
-`ASSUMED` and in the JSON. Step times are measured for one core (a "chip" here) unless `--steps`
-names a file of computed ones (fields `origin`, `chips`, `video`, `seconds` by lanes): those are
-labelled computed in everything written. Without a price, costs are in chip-hours.
+The service has 8 sessions at once for each lane of the largest program that ends within 200 ms at
+p99. Arrivals, lengths, the share of video, and failures are assumptions, named in the JSON. Step
+times are measured for one core (a "chip" here), or computed for a slice of accelerators from the
+table of `experiments/slices.py`: these have no tail, no video, and are labelled computed in
+everything written. Without a price, costs are in chip-hours.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,29 +39,28 @@ from interaction.serving.fleet_config import (
     StepTimes,
     Traffic,
     WhenFull,
-    computed,
     from_bench,
+    from_slices,
 )
 
 HERE = pathlib.Path(__file__).parent
 BENCH = HERE / "bench" / "sessions_per_core.json"
 MINUTES = 6.0
-ASSUMED = Traffic(200 * 60 / MINUTES, MINUTES, spread=1.0, video_share=0.15)  # 200 at once
+ASSUMED = {"mean_minutes": MINUTES, "spread": 1.0, "video_share": 0.15}
 ADMISSION = Admission(WhenFull.QUEUE, patience_seconds=10.0)
 TARGET = 0.01  # share turned away
 SIZES = (0.85, 1.0, 1.06, 1.12, 1.2, 1.4)  # lanes of the fleet for each session offered
-SERVICES = (5, 20, 60, 200, 600)  # sessions at once
+SERVICE, SERVICES = 8.0, (0.25, 1.0, 3.0, 8.0)  # sessions at once for each lane of a program
 SEEDS = 3
-HOURS, FAILING_HOURS = 4.0, 13.0  # the first of each is not counted
+HOURS, FAILING_HOURS = 3.0, 9.0  # the first of each is not counted
 
 
-def read_steps(file: pathlib.Path | None) -> StepTimes:
-    """Measured step times, or the computed ones of a file."""
-    if file is None:
-        return from_bench(json.loads(BENCH.read_text()), str(BENCH.relative_to(HERE.parent)))
-    content = json.loads(file.read_text())
-    seconds = {int(lanes): value for lanes, value in content["seconds"].items()}
-    return computed(seconds, content["origin"], chips=content["chips"], video=content["video"])
+def traffic(sessions: float, steps: StepTimes) -> Traffic:
+    """So many sessions at once; video where it was measured."""
+    rest = dict(ASSUMED)
+    if not any(row.video_lanes for row in steps.rows):
+        rest["video_share"] = 0.0
+    return Traffic(sessions * 60 / MINUTES, **rest)
 
 
 def figures(config: Fleet, steps: StepTimes) -> dict:
@@ -90,17 +93,12 @@ def figures(config: Fleet, steps: StepTimes) -> dict:
     }
 
 
-def for_offered(sessions: float) -> Traffic:
-    """The assumed traffic at another size."""
-    return dataclasses.replace(ASSUMED, sessions_per_hour=sessions * 60 / MINUTES)
-
-
-def by_size(steps: StepTimes, programs: tuple[int, ...], sizes) -> list[dict]:
-    """The assumed traffic on fleets of several sizes."""
-    lanes, offered = max(programs), ASSUMED.offered
+def by_size(steps: StepTimes, programs: tuple[int, ...], offered: float, sizes) -> list[dict]:
+    """The service on fleets of several sizes."""
+    lanes = max(programs)
     rows = []
     for replicas in sorted({max(1, math.ceil(size * offered / lanes)) for size in sizes}):
-        config = Fleet(replicas, programs, ASSUMED, ADMISSION, hours=HOURS)
+        config = Fleet(replicas, programs, traffic(offered, steps), ADMISSION, hours=HOURS)
         row = figures(config, steps)
         row["erlang_b_without_a_line"] = round(erlang_b(row["lanes_in_all"], offered), 5)
         rows.append(row)
@@ -113,7 +111,7 @@ def smallest(steps: StepTimes, programs: tuple[int, ...], sessions: float) -> di
     lanes = max(programs)
     replicas = max(1, math.ceil(sessions / lanes))
     while True:
-        config = Fleet(replicas, programs, for_offered(sessions), ADMISSION, hours=HOURS)
+        config = Fleet(replicas, programs, traffic(sessions, steps), ADMISSION, hours=HOURS)
         row = figures(config, steps)
         if row["turned_away_share"] <= TARGET:
             print("service", sessions, row, flush=True)
@@ -121,36 +119,55 @@ def smallest(steps: StepTimes, programs: tuple[int, ...], sessions: float) -> di
         replicas += 1
 
 
-def under_failures(steps: StepTimes, programs: tuple[int, ...], replicas: int) -> list[dict]:
-    """The same fleet with replicas that die once in a day each, with and without snapshots."""
-    rows = []
-    for after in AfterFailure:
-        for spare in (0, 1):
-            plan = Failures(24.0, 10.0, after, snapshot_seconds=10.0, restore_seconds=2.0)
-            config = Fleet(
-                replicas + spare, programs, ASSUMED, ADMISSION, plan, hours=FAILING_HOURS
-            )
-            reports = [simulate(config, steps, seed) for seed in range(SEEDS)]
-            hours = sum(r.session_hours for r in reports)
-            lost = sum(r.outcomes[Outcome.LOST] for r in reports)
-            moved = sum(r.interruptions for r in reports)
-            rows.append(
-                {
-                    "after": after.value,
-                    "replicas": config.replicas,
-                    "lost_per_1000_session_hours": round(1000 * lost / hours, 3),
-                    "moved_per_1000_session_hours": round(1000 * moved / hours, 3),
-                    "talk_lost_seconds_per_move": round(
-                        float(sum(r.talk_lost for r in reports)) / max(moved, 1), 2
-                    ),
-                    "gap_p99_seconds": round(max(r.gap_p99 for r in reports), 2),
-                    "turned_away_share": round(
-                        float(np.mean([r.turned_away_share for r in reports])), 5
-                    ),
-                }
-            )
-            print(rows[-1], flush=True)
-    return rows
+def failing(
+    steps: StepTimes,
+    programs: tuple[int, ...],
+    offered: float,
+    replicas: int,
+    after: AfterFailure,
+) -> dict:
+    """The fleet with replicas that die every 6 hours each."""
+    plan = Failures(6.0, 10.0, after, snapshot_seconds=10.0, restore_seconds=2.0)
+    service = traffic(offered, steps)
+    config = Fleet(replicas, programs, service, ADMISSION, plan, hours=FAILING_HOURS)
+    reports = [simulate(config, steps, seed) for seed in range(SEEDS)]
+    hours = sum(r.session_hours for r in reports)
+    lost = sum(r.outcomes[Outcome.LOST] for r in reports)
+    moved = sum(r.interruptions for r in reports)
+    talk = float(sum(r.talk_lost for r in reports))
+    away = float(np.mean([r.turned_away_share for r in reports]))
+    row = {
+        "after": after.value,
+        "replicas": replicas,
+        "lost_per_1000_session_hours": round(1000 * lost / hours, 3),
+        "moved_per_1000_session_hours": round(1000 * moved / hours, 3),
+        "talk_lost_seconds_per_move": round(talk / max(moved, 1), 2),
+        "gap_p99_seconds": round(max(r.gap_p99 for r in reports), 2),
+        "turned_away_share": round(away, 5),
+    }
+    print(row, flush=True)
+    return row
+
+
+class Parts:
+    """Results of a run that may be stopped, in a hidden file beside the final one."""
+
+    def __init__(self, out: pathlib.Path, header: dict):
+        self.file = out.with_name(f".{out.name}.parts")
+        self.header = json.loads(json.dumps(header))
+        self.done: dict = {}
+        if self.file.exists():
+            found = json.loads(self.file.read_text())
+            if found["header"] == self.header:
+                self.done = found["done"]
+
+    def part(self, name: str, make: Callable[[], Any]) -> Any:
+        """What was found before, or is made now."""
+        if name not in self.done:
+            self.done[name] = make()
+            content = {"header": self.header, "done": self.done}
+            self.file.write_text(json.dumps(content))
+        return self.done[name]
 
 
 def draw(result: dict, price: float | None, file: pathlib.Path) -> None:
@@ -181,8 +198,9 @@ def draw(result: dict, price: float | None, file: pathlib.Path) -> None:
         panel.grid(alpha=0.3)
     panels[0].legend(title="lanes of a chip's programs", fontsize=8)
     panels[0].figure.suptitle(
-        f"Simulated fleet for {ASSUMED.offered:.0f} sessions at once; step times "
-        f"{result['step_times']['source']} ({result['step_times']['origin']})",
+        f"Simulated fleet for {result['sessions_at_once']:.0f} sessions at once; step times "
+        f"{result['step_times']['source']} ({result['step_times']['origin']}); a replica is "
+        f"{result['step_times']['chips']} chip(s)",
         fontsize=10,
     )
     panels[0].figure.savefig(file, dpi=90)
@@ -191,41 +209,62 @@ def draw(result: dict, price: float | None, file: pathlib.Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--price", type=float, help="of a chip-hour, in any money")
-    parser.add_argument("--steps", type=pathlib.Path, help="computed step times (JSON)")
+    parser.add_argument("--slices", type=pathlib.Path, help="computed step times (JSON)")
+    parser.add_argument("--slice", default="v6e:4x8", help="row of these")
+    parser.add_argument("--context", type=int, default=32_768, help="row of these")
+    parser.add_argument("--tokens", type=int, default=16, help="row of these")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "fleet.json")
     parser.add_argument("--quick", action="store_true", help="two sizes, nothing written")
     options = parser.parse_args()
-    steps = read_steps(options.steps)
+    if options.slices is None:
+        steps = from_bench(json.loads(BENCH.read_text()), str(BENCH.relative_to(HERE.parent)))
+    else:
+        table = json.loads(options.slices.read_text())
+        row = options.slice, options.context, options.tokens
+        steps = from_slices(table, *row, str(options.slices))
     in_time = [row.lanes for row in steps.rows if row.draw(np.array(0.99)) <= 0.2]
     if not in_time:
         parser.error(f"no program of {steps.origin} ends within 200 ms at p99")
     lanes = tuple(row.lanes for row in steps.rows)
     chosen = [(one,) for one in lanes if 2 * one > max(in_time)] + [lanes]
     sizes = SIZES[2:4] if options.quick else SIZES
+    offered = SERVICE * max(in_time)
     result = {
         "question": "sessions per chip, lateness and cost against the size of the fleet",
-        "step_times": {
-            "source": steps.source.value,
-            "origin": steps.origin,
-            "chips_of_a_replica": steps.chips,
-            "lanes": [row.lanes for row in steps.rows],
-            "largest_within_200_ms_at_p99": max(in_time),
-        },
-        "assumed": configuration.to_dict(ASSUMED) | {"admission": str(ADMISSION)},
+        "step_times": configuration.to_dict(steps),
+        "largest_program_within_200_ms_at_p99": max(in_time),
+        "sessions_at_once": offered,
+        "assumed": configuration.to_dict(traffic(offered, steps))
+        | {"admission": configuration.to_dict(ADMISSION)},
         "hours": HOURS,
         "hours_with_failures": FAILING_HOURS,
         "seeds": SEEDS,
-        "by_size": {"+".join(map(str, p)): by_size(steps, p, sizes) for p in chosen},
     }
     if options.quick:
+        for programs in chosen:
+            by_size(steps, programs, offered, sizes)
         return
+    done = Parts(options.out, result)
     best = (max(in_time),)
-    result["smallest_fleets"] = [smallest(steps, best, size) for size in SERVICES]
-    needed = next(r for r in result["smallest_fleets"] if r["offered_sessions"] == 200)
-    result["failures_once_a_day"] = under_failures(steps, best, needed["replicas"])
+    result["by_size"] = {}
+    for programs in chosen:
+        name = "+".join(map(str, programs))
+        sized = partial(by_size, steps, programs, offered, sizes)
+        result["by_size"][name] = done.part(f"size {name}", sized)
+    result["smallest_fleets"] = [
+        done.part(f"service {size}", partial(smallest, steps, best, size * best[0]))
+        for size in SERVICES
+    ]
+    needed = result["smallest_fleets"][-1]["replicas"]
+    result["failures_every_6_hours"] = [
+        done.part(f"{after} {spare}", partial(failing, steps, best, offered, needed + spare, after))
+        for after in AfterFailure
+        for spare in (0, 1)
+    ]
     if options.price is not None:
         result["price_of_a_chip_hour"] = options.price
     options.out.write_text(json.dumps(result, indent=1) + "\n")
+    done.file.unlink()
     draw(result, options.price, options.out.with_suffix(".png"))
 
 

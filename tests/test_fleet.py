@@ -29,6 +29,7 @@ from interaction.serving.fleet_config import (
     WhenFull,
     computed,
     from_bench,
+    from_slices,
 )
 
 BENCH = pathlib.Path(__file__).parents[1] / "experiments" / "bench" / "sessions_per_core.json"
@@ -250,21 +251,31 @@ def test_without_failures_nobody_is_lost():
     assert report.outcomes[Outcome.GAVE_UP] > 0
 
 
-@pytest.mark.parametrize("after", AfterFailure)
-def test_failures_meet_sessions_at_their_rate(after):
-    """Live sessions x failures an hour, whatever becomes of them; repair takes no time."""
-    failures = Failures(2.0, repair_minutes=0.0, after=after, snapshot_seconds=8.0)
-    traffic = Traffic(720.0, 5.0)
-    config = Fleet(12, (20,), traffic, QUEUE, failures, hours=8.0, warm_up_hours=0.0)
+def test_failures_meet_sessions_at_their_rate(monkeypatch):
+    """720 failures are due, each meets the mean number of live sessions; repair takes no time."""
+    failed, honest = [], fleet._Run.fail
+    monkeypatch.setattr(fleet._Run, "fail", lambda self, *a: (failed.append(a), honest(self, *a)))
+    failures = Failures(2.0, repair_minutes=0.0, after=AfterFailure.LOST)
+    config = Fleet(12, (20,), Traffic(240.0, 5.0), QUEUE, failures, 20.0, 0.0)
+    met, hours = 0, 0.0
+    for seed in range(6):
+        run = fleet._Run(config, 20, 20, *np.random.default_rng(seed).spawn(2))
+        run.play()
+        met += int((run.outcome == Outcome.LOST).sum())
+        hours += fleet.live_seconds(run.changes, 0.0, run.end) / 3600
+    due = 6 * 12 * 20 / 2.0
+    assert abs(len(failed) - due) < 3 * math.sqrt(due)
+    handful = hours / (6 * 12 * 20)  # live sessions of a replica
+    assert met == pytest.approx(len(failed) * handful, rel=0.1)
+
+
+def test_half_an_interval_is_lost_from_a_snapshot():
+    failures = Failures(2.0, repair_minutes=0.0, snapshot_seconds=8.0)
+    config = Fleet(12, (20,), Traffic(720.0, 5.0), QUEUE, failures, 8.0, 0.0)
     report = simulate(config, steps(20), 0)
-    met = report.outcomes[Outcome.LOST] + report.interruptions
-    expected = report.session_hours / 2.0
-    # Each failure meets a handful at once: deviation of a compound Poisson number.
-    handful = report.live / 12
-    assert abs(met - expected) < 3 * math.sqrt(expected * (handful + 1))
-    if after is AfterFailure.RESTORED:
-        assert report.outcomes[Outcome.LOST] == 0
-        assert report.talk_lost / met == pytest.approx(4.0, rel=0.15)  # half an interval
+    assert report.outcomes[Outcome.LOST] == 0
+    assert report.interruptions > 100
+    assert report.talk_lost / report.interruptions == pytest.approx(4.0, rel=0.15)
 
 
 def test_the_seed_decides():
@@ -331,6 +342,22 @@ def test_the_committed_bench_is_read():
     assert simulate(BUSY, steps(2, 6), 0).source is Source.COMPUTED
     with pytest.raises(ValueError, match=r"lanes=5 is not among \[1, 4, 16"):
         table.row(5)
+
+
+def test_the_table_of_slices_is_read_as_computed():
+    row = {"slice": "v6e:4x8", "chips": 32, "context": 8192, "tokens": 4}
+    rows = [row | {"sessions": n, "ms": ms} for n, ms in ((64, 31.5), (1, 12.0))]
+    rows += [row | {"sessions": 1, "ms": 99.0, "tokens": 16}, row | {"slice": "v5p:2x2x2"}]
+    table = from_slices({"serving": rows}, "v6e:4x8", 8192, 4, "slices.json")
+    assert (table.source, table.chips) == (Source.COMPUTED, 32)
+    assert [(r.lanes, r.video_lanes, r.seconds) for r in table.rows] == [
+        (1, 0, (0.012,)),
+        (64, 0, (0.0315,)),
+    ]
+    with pytest.raises(
+        ValueError, match=r"context=5, tokens=4: there are \[\(8192, 4\), \(8192, 16"
+    ):
+        from_slices({"serving": rows}, "v6e:4x8", 5, 4, "slices.json")
 
 
 @pytest.mark.parametrize(

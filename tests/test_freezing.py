@@ -144,6 +144,19 @@ def test_frozen_parameters_have_no_moments():
     assert not optimizer.frozen(PLAIN, "anything")
 
 
+def test_split_and_join():
+    moving, still = optimizer.split(STAGED, tree())
+    assert set(still) == {"audio", "transformer"}
+    assert set(still["transformer"]) == {"moe"}
+    assert set(moving["transformer"]) == {"embed", "unembed", "block"}
+    joined = optimizer.join(moving, still)
+    assert jax.tree.structure(joined) == jax.tree.structure(tree())
+    jax.tree.map(np.testing.assert_array_equal, joined, tree())
+    everything, nothing = optimizer.split(PLAIN, tree())
+    assert jax.tree.structure(everything) == jax.tree.structure(tree())
+    assert nothing == {}
+
+
 def test_no_balance_leaves_the_routers_bias():
     params = tree()
     load = jnp.ones((2, 3)) / 3

@@ -6,14 +6,8 @@ checkpoint, each having read its own part with memory bounded by it, and a varia
 is seen to read all.
 """
 
-import json
 import math
-import os
-import socket
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +22,7 @@ from interaction.checkpoints.huggingface_names import Names, Rows, released_tabl
 from interaction.checkpoints.huggingface_sharded import covering, cut, read_sharded
 from interaction.checkpoints.native import flatten, unflatten
 from interaction.checkpoints.safetensors_file import Reader, TensorInfo, Writer
+from tests.distributed_for_tests import run_processes
 from tests.released_for_tests import TESTDATA, write_released
 
 # ---------------------------------------------------------------------------- boxes
@@ -146,7 +141,6 @@ def test_what_does_not_fit_is_named():
 
 # ---------------------------------------------------------------------------- four processes
 
-PROCESSES = 4
 CHOSEN = {
     "moe/gate": PartitionSpec(None, "expert", "fsdp"),
     "moe/up": PartitionSpec(None, "expert", "fsdp"),
@@ -218,34 +212,6 @@ jax.distributed.shutdown()
 """
 
 
-def run_processes(*folders: Path) -> list[dict]:
-    """The report of each of four processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = Path(__file__).parents[1]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
-    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed is given back at once
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(port), str(n), *map(str, folders)],
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
-        for n in range(PROCESSES)
-    ]
-    try:  # one that fails takes the others with it
-        while any(p.poll() is None for p in running) and not any(p.poll() for p in running):
-            time.sleep(0.1)
-    finally:
-        for process in running:
-            process.kill()
-    said = [process.communicate()[0] for process in running]
-    assert [process.returncode for process in running] == [0] * PROCESSES
-    return [json.loads(text.splitlines()[-1]) for text in said]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_four_processes_each_read_and_hold_their_share(tmp_path):
@@ -266,7 +232,7 @@ def test_four_processes_each_read_and_hold_their_share(tmp_path):
     assert len(list(source.glob("*.safetensors"))) > 3
     import_checkpoint(source, native)
     slack = 16 * 2**20
-    for report in run_processes(source, native):
+    for report in run_processes(WORKER, source, native):
         print(report)
         assert not report["bad"]
         assert report["wanted"] == report["held"] < 0.3 * report["total"]

@@ -22,6 +22,7 @@ from interaction.data.config import DataConfig
 from interaction.launching.status import REQUEUE
 from interaction.models import moe
 from interaction.models.checkpoint import load_model
+from interaction.models.config import InteractionConfig
 from interaction.train import loop, losses, optimizer
 from interaction.train.loop import TrainConfig
 from interaction.train.optimizer import OptimizerConfig
@@ -42,15 +43,15 @@ CONFIG = TrainConfig(
 
 
 @functools.cache
-def batch_of(step: int) -> Batch:
+def batch_of(step: int, model: InteractionConfig = MODEL) -> Batch:
     """Two short conversations; the same sizes for every step."""
     rng = np.random.default_rng(step)
-    first = MODEL.ordinary_tokens
+    first = model.ordinary_tokens
 
     def turn(now: int) -> MicroTurn:
         speaks = now % 2 == 1
         closer = Control.SPEAK if speaks else Control.PASS
-        mel = rng.normal(size=(MODEL.grid.mel_frames, MODEL.mel.bands)).astype(np.float32)
+        mel = rng.normal(size=(model.grid.mel_frames, model.mel.bands)).astype(np.float32)
         bins = rng.integers(0, 16, (4, 80)).astype(np.uint8)
         said = (first + int(Control.WRITE), int(rng.integers(0, first))) if speaks else ()
         return MicroTurn(
@@ -60,7 +61,7 @@ def batch_of(step: int) -> Batch:
             speech=mel if speaks else None,
         )
 
-    return jax.tree.map(np.asarray, padded([[turn(m) for m in range(4)] for _ in "ab"], MODEL))
+    return jax.tree.map(np.asarray, padded([[turn(m) for m in range(4)] for _ in "ab"], model))
 
 
 class Killed(Exception):

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ class _Leaf:
     info: TensorInfo
     dtype: np.dtype
     sharding: NamedSharding
-    regions: Mapping[tuple[tuple[int, int], ...], list[jax.Device]]
+    regions: Mapping[tuple[tuple[int, int], ...], list[Any]]
 
 
 def read_sharded(
@@ -187,7 +188,7 @@ def _load(leaves: Mapping[str, _Leaf], entries: Mapping, shards: Mapping[str, Re
 class _Shard:
     """One shard of an array while it is filled: on the host if small, else on its devices."""
 
-    def __init__(self, leaf: _Leaf, devices: list[jax.Device], stacked: bool):
+    def __init__(self, leaf: _Leaf, devices: list[Any], stacked: bool):
         shape = leaf.sharding.shard_shape(leaf.info.shape)
         on_host = not stacked or math.prod(shape) * leaf.dtype.itemsize <= PIECE_BYTES
         self._devices = devices

@@ -121,6 +121,29 @@ def computed(seconds: Mapping[int, float], origin: str, *, chips: int, video: bo
     return StepTimes(Source.COMPUTED, origin, chips, rows)
 
 
+def from_slices(content: Mapping, name: str, context: int, tokens: int, origin: str) -> StepTimes:
+    """Computed least step times of a slice, from the table of `launch.py aot` (`serving` rows).
+
+    Args:
+        content: the table.
+        name: of the slice ("v6e:4x8").
+        context: slots of memory of a session.
+        tokens: ids that a micro-turn puts out.
+        origin: the file.
+
+    Raises:
+        ValueError: the table has no such row; names those of the slice.
+    """
+    rows = [row for row in content["serving"] if row["slice"] == name]
+    found = [row for row in rows if (row["context"], row["tokens"]) == (context, tokens)]
+    if not found:
+        known = sorted({(row["context"], row["tokens"]) for row in rows})
+        raise ValueError(f"{name} with context={context}, tokens={tokens}: there are {known}")
+    seconds = {row["sessions"]: row["ms"] / 1000 for row in found}
+    where = f"{origin}, {name}, {context} slots, {tokens} ids: least time by published peaks"
+    return computed(seconds, where, chips=found[0]["chips"], video=False)
+
+
 class Lengths(enum.Enum):
     """Distribution of session lengths."""
 

@@ -9,6 +9,7 @@ ends with a status that asks to be run again (`train.border`).
 """
 
 import dataclasses
+import enum
 import json
 import pathlib
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import flags, logging
 
@@ -28,7 +30,8 @@ from interaction.data.recall import RecallConfig
 from interaction.data.shards.read import ShardsConfig
 from interaction.models.checkpoint import load_model, save_model
 from interaction.models.config import InteractionConfig
-from interaction.models.parameters import init_params, param_axes
+from interaction.models.parameters import abstract_params, init_params, param_axes
+from interaction.models.release import start_from_release
 from interaction.models.vocoder import load_vocoder
 from interaction.sharding import MeshConfig
 from interaction.train import checkpointing, losses, optimizer, processes
@@ -38,6 +41,13 @@ from interaction.train.optimizer import OptimizerConfig
 from interaction.train.recorder import Recorder
 from interaction.train.watch import Watch
 from interaction.types import Batch, pytree
+
+
+class Compute(enum.Enum):
+    """Type of parameters in the forward and backward pass."""
+
+    AS_STORED = "as_stored"
+    BFLOAT16 = "bfloat16"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +73,9 @@ class TrainConfig:
         seed: of parameters and noise (the data have their own).
         vocoder: file of a trained vocoder, which is taken over as it is; empty: a fresh one.
         start: native checkpoint to start from; empty: fresh parameters.
+        release: released Inkling checkpoint to start from (`models.release`), in place of `start`;
+            what trains is float32, the rest as released.
+        compute: type of parameters in the forward and backward pass.
         log_every: steps between lines of metrics.
         checkpoint_minutes: minutes between checkpoints.
         validate_every: steps between looks at what the model does (0: none): figures that choose
@@ -84,11 +97,15 @@ class TrainConfig:
     seed: int = 0
     vocoder: str = ""
     start: str = ""
+    release: str = ""
+    compute: Compute = Compute.AS_STORED
     log_every: int = 20
     checkpoint_minutes: float = 5.0
     validate_every: int = 0
 
     def __post_init__(self):
+        if self.start and self.release:
+            raise ValueError(f"start={self.start} and release={self.release} are both given")
         if self.curriculum is not None and self.recall is not None:
             raise ValueError("curriculum and recall are both given; a run has one kind of sessions")
         if self.recall is not None and self.validate_every:
@@ -117,9 +134,9 @@ class TrainState:
     """What training carries from step to step: all but the vocoder, which stays as it is.
 
     Attributes:
-        params: trainable parameters.
-        mean: their running mean.
-        moments: optimiser state.
+        params: parameters, frozen ones (`optimizer.frozen`) among them.
+        mean: running mean of those that train.
+        moments: optimiser state of those that train.
         step: int32 steps done.
     """
 
@@ -163,13 +180,14 @@ def _train(config: TrainConfig, workdir: pathlib.Path, interruption: Interruptio
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
-    params = _start(config)
+    params = _start_from_release(config, mesh) if config.release else _start(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
+    moving, _ = optimizer.split(config.optimizer, params)
     state = TrainState(
         params=params,
-        mean=jax.tree.map(jnp.copy, params),
-        moments=rule.init(params),
+        mean=jax.tree.map(jnp.copy, moving),
+        moments=rule.init(moving),
         step=jnp.int32(0),
     )
     made = None if config.shards else config.data
@@ -209,7 +227,7 @@ def _steps(
                 checkpointing.save(manager, step + 1, state, batches)
                 raise Stopped(step + 1)
             if validates:
-                mean = dict(processes.whole(state.mean), vocoder=vocoder_params)
+                mean = dict(averaged(config, state), vocoder=vocoder_params)
                 if watch.look(step + 1, mean, (step + 1) // config.validate_every):
                     _export(config, state, vocoder_params, workdir / "best")
             if decision.save:
@@ -226,19 +244,26 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
     It is the step of one device, laid over the mesh; to be traced under ``jax.set_mesh(mesh)``.
     """
 
-    def loss(params, batch, key):
+    def loss(moving, still, batch, key):
+        params = optimizer.join(moving, still)
+        if config.compute is Compute.BFLOAT16:
+            params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
         return losses.total(
             params, batch, key, config.model, config.loss, capacity_factor=config.capacity_factor
         )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
+        moving, still = optimizer.split(config.optimizer, state.params)
+        gradients = jax.value_and_grad(loss, has_aux=True)
+        (_, metrics), gradient = gradients(moving, still, batch, key)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
-        updates, moments = rule.update(gradient, state.moments, state.params)
-        params: dict = optax.apply_updates(state.params, updates)  # type: ignore[assignment]
+        updates, moments = rule.update(gradient, state.moments, moving)
+        moving: dict = optax.apply_updates(moving, updates)  # type: ignore[assignment]
+        params = optimizer.join(moving, still)
         params = optimizer.balance(params, metrics["load"], config.optimizer.balance_rate)
-        mean = optimizer.average(state.mean, params, config.optimizer.average, state.step)
+        moving, _ = optimizer.split(config.optimizer, params)
+        mean = optimizer.average(state.mean, moving, config.optimizer.average, state.step)
         next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
         laid = sharding.shardings(mesh, state_specs(next_state, config))
         return jax.lax.with_sharding_constraint(next_state, laid), metrics
@@ -274,9 +299,42 @@ def _start(config: TrainConfig) -> dict:
     return params
 
 
+def _start_from_release(config: TrainConfig, mesh) -> dict:
+    """Parameters on the mesh, the backbone's as released; each process reads its own."""
+    axes, abstract = param_axes(config.model), abstract_params(config.model)
+    specs = sharding.parameter_specs(abstract, axes, config.mesh, sharding.Purpose.TRAINING)
+
+    def dtype_of(path: str, stored) -> np.dtype:
+        still = optimizer.frozen(config.optimizer, path)
+        return stored if still else np.dtype(np.float32)
+
+    params, share = start_from_release(
+        config.release,
+        config.model,
+        mesh,
+        specs,
+        key=jax.random.key(config.seed),
+        vocoder=config.vocoder,
+        dtype_of=dtype_of,
+    )
+    logging.info("%s: %s", config.release, share)
+    return params
+
+
+def averaged(config: TrainConfig, state: TrainState) -> dict:
+    """The running mean, and what never trains as it is; all processes must call it."""
+    _, still = optimizer.split(config.optimizer, state.params)
+    return processes.whole(optimizer.join(state.mean, still))
+
+
 def _export(config: TrainConfig, state: TrainState, vocoder_params, folder) -> pathlib.Path:
-    """The averaged parameters as a checkpoint, written by the first process."""
-    mean = processes.whole(state.mean)
+    """The averaged parameters as a checkpoint, written by the first process.
+
+    A model that started from a release is gathered nowhere: it stays in its Orbax checkpoints.
+    """
+    if config.release:
+        return folder.parent / "checkpoints"
+    mean = averaged(config, state)
     if processes.is_first():
         save_model(folder, dict(mean, vocoder=vocoder_params), config.model)
     return folder

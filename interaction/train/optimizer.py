@@ -8,10 +8,13 @@ gradient) and the running mean of the parameters.
 import dataclasses
 import fnmatch
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from interaction.checkpoints.native import flatten, unflatten
 
 _NOT_DECAYED = ("norm", "bias", "scale", "conv")
 _FROZEN = "frozen"
@@ -126,6 +129,19 @@ def frozen(config: OptimizerConfig, path: str) -> bool:
     return bool(config.groups) and _label(config, path) == _FROZEN
 
 
+def split(config: OptimizerConfig, params: dict) -> tuple[dict, dict]:
+    """Parameters that train at some time, and those that never do."""
+    flat = flatten(params)
+    still = {path: leaf for path, leaf in flat.items() if frozen(config, path)}
+    moving = {path: leaf for path, leaf in flat.items() if path not in still}
+    return unflatten(moving), unflatten(still)
+
+
+def join(moving: dict, still: dict) -> dict:
+    """The inverse of `split`."""
+    return unflatten(flatten(moving) | flatten(still))
+
+
 def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
@@ -164,11 +180,11 @@ def _joined(path) -> str:
     return "/".join(str(key.key) for key in path)
 
 
-def _trains(begins: int, ends: int, step: jax.Array) -> jax.Array:
+def _trains(begins: int, ends: int, step: Any, **_: Any) -> Any:
     return (begins <= step) & (step < ends)
 
 
-def _only_ids(ids: tuple[int, int], updates: dict, _=None) -> dict:
+def _only_ids(ids: tuple[int, int], updates: Any, _: Any = None) -> Any:
     """Zero but for the rows of these ids."""
 
     def cut(path, leaf):
@@ -179,7 +195,7 @@ def _only_ids(ids: tuple[int, int], updates: dict, _=None) -> dict:
     return jax.tree_util.tree_map_with_path(cut, updates)
 
 
-def _signed(updates: dict, _=None) -> dict:
+def _signed(updates: Any, _: Any = None) -> Any:
     """An update of 0 as -0.0, which changes no bit: -0.0 + 0.0 would be 0.0."""
     return jax.tree.map(
         lambda leaf: jnp.where(leaf == 0, jnp.asarray(-0.0, leaf.dtype), leaf), updates
