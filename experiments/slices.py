@@ -233,16 +233,16 @@ Which slice of TPUs or GPUs the announced size (`configs/tml_interaction_small.p
 parameters, bfloat16 served, float32 trained) needs. **No accelerator was used for any number
 here.** Rows under *Compiled* are what the compiler of that chip says of the real program, kernels
 included; all times are computed lower bounds: the least that one device has to multiply, read and
-send (`interaction/aot/tally.py`), divided by published peaks. A real step takes longer: activations,
-latency of collectives (a micro-turn with 16 ids has 18 passes through 42 layers), and peaks that
-nothing reaches are not in it. Written by `experiments/slices.py`; all rows are in `slices.json`."""
+send (`interaction/aot/tally.py`), divided by published peaks. A real step takes longer:
+activations, latency of collectives (a micro-turn with 16 ids has 18 passes through 42 layers), and
+peaks that nothing reaches are not in it. Written by `experiments/slices.py`; all rows are in `slices.json`."""
 COMPILED_HEAD = """GiB of one device; the last column is the computed least time in ms.
 
 | program | mesh | arguments | in place | temporary | all | verdict | ms |
 |---|---|---|---|---|---|---|---|"""
 SMALLEST_HEAD = (
-    """Fewest chips whose computed time is within 200 ms, with that time, and in brackets, where it is
-another one, the smallest within 100 ms, which leaves a factor of two for what the bound leaves out.
+    """Fewest chips whose computed time is within 200 ms, with that time, and in brackets, where it
+is another one, the smallest within 100 ms: a factor of two for what the bound leaves out.
 Every session has a full memory of that many slots in the global layers, hears sound, puts out so
 many ids and speaks in the same micro-turn. Weights and state alone decide whether a row fits (at
 most 92 % of HBM); the compiled rows above show what else a program needs.

@@ -5,6 +5,7 @@ whose arguments leave room in memory. All of it is arithmetic: nothing is compil
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 from interaction.aot import programs, tally
@@ -71,10 +72,26 @@ def weigh_serving(
 ) -> Choice:
     """What serving `work` over `mesh` costs; lanes are filled up to what it divides."""
     lanes = -(-work.sessions // mesh.batch_shards) * mesh.batch_shards
-    params, state = programs.served(config, lanes, mesh)
-    held = programs.device_bytes(*params, mesh) + programs.device_bytes(*state, mesh)
+    # Lanes are split evenly and weights repeated along ``data``: two small meshes say it all.
+    weights, _ = _served_bytes(config, dataclasses.replace(mesh, data=1))
+    _, state = _served_bytes(config, MeshConfig(tensor=mesh.tensor, sequence=mesh.sequence))
+    held = weights + state * lanes // mesh.batch_shards
     phases = tally.microturn(config, work, mesh)
     return Choice(mesh, lanes, held, phases, tally.seconds(phases, where))
+
+
+@functools.cache
+def _served_bytes(config: InteractionConfig, mesh: MeshConfig) -> tuple[int, int]:
+    """Bytes on one device of the weights, and of the state of one session for each of its lanes."""
+    params, state = programs.served(config, mesh.batch_shards, mesh)
+    return programs.device_bytes(*params, mesh), programs.device_bytes(*state, mesh)
+
+
+@functools.cache
+def _trained_bytes(config: TrainConfig) -> int:
+    """Bytes of the state of training on one device."""
+    state, specs, _ = programs.trained(config)
+    return programs.device_bytes(state, specs, config.mesh)
 
 
 def training_meshes(where: Slice, config: InteractionConfig) -> Iterator[MeshConfig]:
@@ -106,8 +123,8 @@ def with_mesh(config: TrainConfig, mesh: MeshConfig, rows: int) -> TrainConfig:
 
 def weigh_training(where: Slice, config: TrainConfig, work: tally.Training) -> Choice:
     """What a step of `config` costs."""
-    state, specs, _ = programs.trained(config)
-    held = programs.device_bytes(state, specs, config.mesh)
+    alone = dataclasses.replace(config.mesh, data=1)  # the state is repeated along ``data``
+    held = _trained_bytes(with_mesh(config, alone, alone.batch_shards))
     work = dataclasses.replace(work, rows=config.batch)
     phases = tally.train_step(config.model, work, config.mesh, held)
     return Choice(config.mesh, config.batch, held, phases, tally.seconds(phases, where))
