@@ -235,7 +235,9 @@ here.** Rows under *Compiled* are what the compiler of that chip says of the rea
 included; all times are computed lower bounds: the least that one device has to multiply, read and
 send (`interaction/aot/tally.py`), divided by published peaks. A real step takes longer:
 activations, latency of collectives (a micro-turn with 16 ids has 18 passes through 42 layers), and
-peaks that nothing reaches are not in it. Written by `experiments/slices.py`; all rows are in `slices.json`."""
+peaks that nothing reaches are not in it. Written by `experiments/slices.py`; all rows are in
+`slices.json`. The description of an H200 that its compiler is given was made by hand
+(`interaction/aot/h200_target.textproto`), and no program compiled so was loaded on one."""
 COMPILED_HEAD = """GiB of one device; the last column is the computed least time in ms.
 
 | program | mesh | arguments | in place | temporary | all | verdict | ms |
