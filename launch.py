@@ -232,6 +232,9 @@ def _aot_options(commands: Any) -> None:
     )
     aot.add_argument("--rows", type=int, help="train: conversations a step")
     aot.add_argument("--slots", type=int, default=4096, help="train: slots of a conversation")
+    aot.add_argument(
+        "--capacity-factor", type=float, default=1.25, help="train: as of a run; 0: room for all"
+    )
     aot.add_argument("--json", metavar="FILE", help="for the reports")
     aot.add_argument("--dump", metavar="FILE", help="for the optimised program")
     aot.set_defaults(run=_aot)

@@ -117,8 +117,7 @@ def for_training(where: Slice, config: TrainConfig, work: tally.Training) -> lis
 
 def with_mesh(config: TrainConfig, mesh: MeshConfig, rows: int) -> TrainConfig:
     """The run over another mesh, with `rows` conversations a step."""
-    factor = config.capacity_factor if mesh.expert > 1 else None
-    return dataclasses.replace(config, mesh=mesh, batch=rows, capacity_factor=factor)
+    return dataclasses.replace(config, mesh=mesh, batch=rows)
 
 
 def weigh_training(where: Slice, config: TrainConfig, work: tally.Training) -> Choice:

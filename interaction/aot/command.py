@@ -49,6 +49,7 @@ class Asked:
         input: SERVE: what a micro-turn brings.
         rows: TRAIN: conversations of a step; None: one for each device that shares them.
         conversation: TRAIN: their static sizes.
+        capacity_factor: TRAIN: where experts are split (`TrainConfig`); None: room for all.
         dump: file for the optimised program's text; None: it is not kept.
     """
 
@@ -59,6 +60,7 @@ class Asked:
     input: Input = Input.SOUND
     rows: int | None = None
     conversation: programs.Conversation = programs.Conversation()
+    capacity_factor: float | None = 1.25
     dump: str | None = None
 
     def __post_init__(self):
@@ -179,6 +181,8 @@ def train(asked: Asked, values: Mapping[str, Any]) -> Report:
         layout = asked.mesh
     config = choose.with_mesh(config, layout, asked.rows or layout.batch_shards)
     choice = choose.weigh_training(where, config, work)
+    if layout.expert > 1:
+        config = dataclasses.replace(config, capacity_factor=asked.capacity_factor)
     mesh = sharding.make_mesh(layout, where.devices())
     program = programs.training(config, asked.conversation, mesh)
     made = compiled.compile_program(program, where, asked.dump)
@@ -210,6 +214,7 @@ def run(values: Mapping[str, Any], options: Any) -> int:
         input=Input(options.input),
         rows=options.rows,
         conversation=programs.Conversation.of_slots(options.slots),
+        capacity_factor=options.capacity_factor or None,
         dump=options.dump,
     )
     steps = list(Step) if options.step == "both" else [Step(options.step)]
