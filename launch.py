@@ -12,6 +12,7 @@ part of the package that does the work. ConfigDict stops here; below are frozen 
     python launch.py export --checkpoint checkpoints/nano --platform cpu --out artefacts/nano_cpu
     python launch.py export-hf --from native/ --to released/
     python launch.py submit --on slurm --nodes 2 -- train --config configs/smoke.py:2 ...
+    python launch.py aot --topology v6e:8x8 --sessions 64 --context 32768
 """
 
 import argparse
@@ -103,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--out", required=True, help="folder to make")
     export.set_defaults(run=_export)
+
+    _aot_options(commands)
 
     for name, run, text in (
         ("import", _import, "released safetensors checkpoint to a native one"),
@@ -211,6 +214,30 @@ def _submit_options(commands: Any) -> None:
     )  # fmt: skip
     submit.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
     submit.set_defaults(run=_submit)
+
+
+def _aot_options(commands: Any) -> None:
+    aot = commands.add_parser(
+        "aot", help="compile the steps for a TPU or GPU slice that is not here; memory and bounds"
+    )
+    aot.add_argument("--topology", required=True, help="as v6e:8x8, v5p:4x4x4, h200:8, h200:4x8")
+    aot.add_argument("--config", default="configs/tml_interaction_small.py", help="as of train")
+    aot.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="as of train")
+    aot.add_argument("--step", choices=("serve", "train", "both"), default="serve")
+    aot.add_argument("--mesh", help="as expert=8,tensor=8 (default: the best computed)")
+    aot.add_argument("--sessions", type=int, default=1, help="serve: at once")
+    aot.add_argument("--context", type=int, help="serve: slots that a global layer holds")
+    aot.add_argument(
+        "--input", choices=("sound", "video", "all"), default="sound", help="serve: what comes in"
+    )
+    aot.add_argument("--rows", type=int, help="train: conversations a step")
+    aot.add_argument("--slots", type=int, default=4096, help="train: slots of a conversation")
+    aot.add_argument(
+        "--capacity-factor", type=float, default=1.25, help="train: as of a run; 0: room for all"
+    )
+    aot.add_argument("--json", metavar="FILE", help="for the reports")
+    aot.add_argument("--dump", metavar="FILE", help="for the optimised program")
+    aot.set_defaults(run=_aot)
 
 
 # ---------------------------------------------------------------- commands
@@ -340,6 +367,14 @@ def _export(options: argparse.Namespace) -> None:
     for file in files:
         print(f"{file.stat().st_size:>12,} bytes  {file}")
     print(f"{len(manifest.programs)} programs for {options.platform}, lanes={options.lanes}")
+
+
+def _aot(options: argparse.Namespace) -> int:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # nothing runs; a compiler needs no device
+    from interaction.aot import command
+
+    values = with_overrides(read_config(options.config), options.set)
+    return command.run(values, options)
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = inkling_small.get_config("all_moe")
     model = config.model
     model.transformer.unpadded_vocabulary = 200_058 + 14
+    model.transformer.recompute = "layers"
     model.ordinary_tokens = 200_058
     model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
     model.max_text_out = 16

@@ -14,6 +14,7 @@ LAYERS = (
     ("models",),
     ("session", "data"),
     ("background", "train", "eval", "serving", "launching"),
+    ("aot",),
     ("launch",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

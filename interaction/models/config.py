@@ -46,6 +46,17 @@ class QueryKeyNorm(enum.Enum):
     NONE = "none"
 
 
+class Recompute(enum.Enum):
+    """What training computes again in the backward pass instead of keeping it.
+
+    LAYERS: everything inside a layer; between the passes only each layer's input is kept, at the
+    price of one more forward pass (Chen et al. 2016, arXiv 1604.06174).
+    """
+
+    NONE = "none"
+    LAYERS = "layers"
+
+
 @dataclasses.dataclass(frozen=True)
 class AttentionConfig:
     """Heads of one kind of layer.
@@ -90,6 +101,7 @@ class TransformerConfig:
         embedding_norm: the text embedding is RMS-normalised (Inkling) or used as it is.
         tied: the output matrix is the embedding transposed.
         unroll: layers (periods) unrolled per iteration of the layer scan.
+        recompute: what training's backward pass computes again.
         implementation: who computes attention, experts and flow of live calls: REFERENCE (XLA;
             touched experts alone), PALLAS_TPU or PALLAS_GPU. Training is always XLA.
     """
@@ -119,6 +131,7 @@ class TransformerConfig:
     tied: bool = False
     norm_epsilon: float = 1e-6
     unroll: int = 1
+    recompute: Recompute = Recompute.NONE
     implementation: Implementation = Implementation.REFERENCE
 
     def __post_init__(self):

@@ -6,6 +6,12 @@ to t = 1, data, on the optimal-transport path ``x_t = (1 - t) x_0 + t x_1`` with
 norm, as in MAR (Li et al. 2024, arXiv 2406.11838). Flow time and loss are float32.
 """
 
+import functools
+
+import jax
+from jax.sharding import PartitionSpec
+
+from interaction import sharding
 from interaction.kernels import flow as kernel
 from interaction.kernels.flow import predict, velocity
 from interaction.kernels.implementation import Implementation
@@ -30,9 +36,17 @@ def sample(
     """Euler integration from noise to mel in `config.flow.steps` equal steps.
 
     On TPU, where `config.transformer.implementation` asks for kernels, all steps are one kernel.
-    There is none for GPUs (`kernels.flow` says why): XLA computes them there.
+    There is none for GPUs (`kernels.flow` says why): XLA computes them there. Under a mesh the
+    kernel runs on every device with its own lanes and the whole head (`shard_map`: the compiler
+    cannot split it).
     """
     on_tpu = config.transformer.implementation is Implementation.PALLAS_TPU
     who = Implementation.PALLAS_TPU if on_tpu else Implementation.REFERENCE
-    steps = config.flow.steps
-    return kernel.sample(params, noise, condition, steps=steps, implementation=who)
+    sample = functools.partial(kernel.sample, steps=config.flow.steps, implementation=who)
+    sizes = sharding.mesh_sizes()
+    if on_tpu and sizes:
+        lanes = sharding.resolve(("batch",), noise.shape[:1], sizes)
+        sample = jax.shard_map(
+            sample, in_specs=(PartitionSpec(), lanes, lanes), out_specs=lanes, check_vma=False
+        )
+    return sample(params, noise, condition)

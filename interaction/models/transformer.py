@@ -22,6 +22,7 @@ from interaction.models.config import (
     AttentionKind,
     MlpKind,
     QueryKeyNorm,
+    Recompute,
     TransformerConfig,
 )
 from interaction.models.moe import Load, mixture
@@ -220,7 +221,10 @@ def _scan_segment(params: dict, segment: Segment, before: dict, x, cache, call: 
                     p[role] = _rows(params[name], index[role])
                 else:
                     p[role] = jax.tree.map(lambda leaf, at=at: leaf[at], slices[name])
-            x, cache, load = _layer(p, x, cache, kinds, index, call)
+            layer = functools.partial(_layer, kinds=kinds, index=index, call=call)
+            if not live and call.config.recompute is Recompute.LAYERS:
+                layer = jax.checkpoint(layer)
+            x, cache, load = layer(p, x, cache)
             if load is not None:
                 loads.append(load)
         return (x, cache), _stacked(loads, call.config.experts)
