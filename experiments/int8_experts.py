@@ -24,11 +24,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 import jax
 import numpy as np
 
-from experiments.nano_evaluation import SEED
+from experiments.nano_evaluation import SEED, digits_by_people
 from interaction.data.bank import load_bank
-from interaction.data.clips import Sound, Split
 from interaction.data.config import DataConfig
-from interaction.data.digits import HELD_OUT_SPEAKER, HELD_OUT_TAKES
 from interaction.eval import counting, digits
 from interaction.eval.intervals import share
 from interaction.eval.respond import Reply, respond
@@ -38,18 +36,8 @@ from interaction.models.quantise import Experts, quantise_experts
 
 
 def held_out(bank, *, clips: int | None) -> dict[str, list]:
-    """Unseen takes of the training speakers, and the speaker left out: `clips` of each."""
-    human = bank.select(Split.TEST, Sound.DIGIT, "human")
-    groups = {
-        "unseen takes": [
-            c
-            for c in human
-            if c.name.startswith("fsdd/")
-            and c.group != HELD_OUT_SPEAKER
-            and int(c.name.rsplit("_", 1)[1]) in HELD_OUT_TAKES
-        ],
-        "unseen speaker": [c for c in human if c.group == HELD_OUT_SPEAKER],
-    }
+    """Stimuli of `clips` of each of `digits_by_people`."""
+    groups = digits_by_people(bank)
     steps = {n: max(1, len(g) // clips) if clips else 1 for n, g in groups.items()}
     return {
         name: digits.digit_stimuli(group[:: steps[name]], seed=SEED)

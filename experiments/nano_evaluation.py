@@ -55,10 +55,10 @@ def reference_recordings(params, config) -> dict:
     return {"reference_recordings_through_vocoder": share(right, count, chance=1 / 11)}
 
 
-def spoken_digits(play, bank, *, clips: int | None) -> dict:
+def digits_by_people(bank) -> dict[str, list]:
     """Unseen takes of the training speakers, and the speaker left out."""
     human = bank.select(Split.TEST, Sound.DIGIT, "human")
-    groups = {
+    return {
         "unseen takes": [
             c
             for c in human
@@ -67,8 +67,13 @@ def spoken_digits(play, bank, *, clips: int | None) -> dict:
             and int(c.name.rsplit("_", 1)[1]) in HELD_OUT_TAKES
         ],
         "unseen speaker": [c for c in human if c.group == HELD_OUT_SPEAKER],
-        "unseen voices": bank.select(Split.TEST, Sound.DIGIT, "voice"),
     }
+
+
+def spoken_digits(play, bank, *, clips: int | None) -> dict:
+    """Held-out digits by people, and by voices that were not trained on."""
+    voices = bank.select(Split.TEST, Sound.DIGIT, "voice")
+    groups = digits_by_people(bank) | {"unseen voices": voices}
     found = {}
     for name, group in groups.items():
         step = max(1, len(group) // clips) if clips else 1

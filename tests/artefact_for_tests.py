@@ -3,10 +3,13 @@
 In: parameters and a folder. Out: an artefact with a few buckets; woven inputs of several lanes.
 """
 
+import contextlib
 import pathlib
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from interaction.serving import export
 from interaction.serving.export import export_model
@@ -19,12 +22,30 @@ CONFIG = tiny()
 LANES = 3
 
 
-def exported(params, folder: pathlib.Path, sizes: slice, **options) -> pathlib.Path:
+def exported(
+    params, folder: pathlib.Path, sizes: slice, *, config=CONFIG, **options
+) -> pathlib.Path:
     """An artefact with some of the buckets only: each takes seconds to lower and to compile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "buckets", lambda config: buckets(config)[sizes])
-        export_model(params, CONFIG, folder, checkpoint="tiny", **options)
+        export_model(params, config, folder, checkpoint="tiny", **options)
     return folder
+
+
+@contextlib.contextmanager
+def jax_cache_settings_kept():
+    """Where compiled programs are kept may be changed inside, and is as it was behind."""
+    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir",
+             "jax_persistent_cache_min_compile_time_secs",
+             "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
+    before = {name: getattr(jax.config, name) for name in names}
+    compilation_cache.reset_cache()  # jax opens one folder in a process's life, unless told
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def woven(now: int):

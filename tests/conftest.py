@@ -4,7 +4,10 @@ In: `INTERACTION_MEDIA` and `INTERACTION_SPOKEN_DIGITS`, folders with recordings
 the repository. Out: fixtures for them that skip, with the reason, where they are not set.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Two workers share two cores: each computes on one thread. Tests compile much and compute little,
 # so programs are not optimised (which halves the time to compile). Set before jax is imported.
@@ -12,6 +15,12 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# One run's workers, and the processes that tests start, compile each large program once between
+# them: they inherit the folder, which goes with the run. What is the same to the letter is taken.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.mkdtemp(prefix="compiled_by_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -4,9 +4,11 @@ import dataclasses
 import math
 
 import numpy as np
+import pytest
 
-from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run
+from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run
 from interaction.eval.suite import Verdict, Word
+from interaction.eval.suites.fdb import generate
 
 WORD_SECONDS = 0.3
 
@@ -93,6 +95,30 @@ def say(t: float, text: str) -> OutputEvent:
 def words(*timed: tuple[float, float]) -> list[Word]:
     """Words called w with these starts and ends."""
     return [Word("w", start, end) for start, end in timed]
+
+
+def scored_by(suite, samples, runs, mode, judge=None):
+    """A suite's figures under the clock without step times."""
+    return suite.score(
+        samples,
+        runs,
+        mode=mode,
+        clock=Clock.INSTANT,
+        ears=TextEars(),
+        judge=judge or ContainsJudge(),
+    )
+
+
+def tree_of(suite, *, size: int, seed: int):
+    """A fixture: the folder of what the suite generates, with tones in place of voices."""
+
+    @pytest.fixture
+    def tree(tmp_path, monkeypatch):
+        monkeypatch.setattr(generate, "espeak", tone)
+        suite.generate(tmp_path, size=size, seed=seed)
+        return tmp_path
+
+    return tree
 
 
 def figure(figures, scene_end: str, name: str):

@@ -58,6 +58,30 @@ def compile_for_tpu(function, shapes, chip: str, *, donate: tuple[int, ...] = ()
         return lowered.lower(lowering_platforms=("tpu",)).compile()
 
 
+def flow_params(number, *, chunk: int, state: int, features: int, width: int, blocks: int) -> dict:
+    """The flow head's parameters, each as ``number(*shape)`` makes it; `chunk` numbers of mel."""
+    return {
+        "input": number(chunk, width),
+        "condition": number(state, width),
+        "time_in": number(features, width),
+        "time_out": number(width, width),
+        "blocks": {
+            "modulation": number(blocks, width, 3 * width),
+            "modulation_bias": number(blocks, 3 * width),
+            "up": number(blocks, width, 2 * width),
+            "down": number(blocks, 2 * width, width),
+        },
+        "final_modulation": number(width, 2 * width),
+        "output": number(width, chunk),
+    }
+
+
+def needs_gpu() -> None:
+    """Skips the test where jax runs on no GPU."""
+    if jax.default_backend() != "gpu":
+        pytest.skip("no GPU: run with JAX_PLATFORMS=cuda on a machine that has one")
+
+
 def races_found() -> bool:
     """Whether the last interpretation with ``detect_races=True`` found any."""
     from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter

@@ -14,23 +14,13 @@ from interaction.eval.suites.charades import (
     predicted,
     read_actions,
 )
-from tests.timing_for_tests import assert_anchors, fake_voice, said, scored
+from tests.timing_for_tests import assert_anchors, fake_voice, made_by, said, scored
 
 MODES = (Mode.COMPAT, Mode.STRICT)
 MIOU, WITHOUT = "mIoU (%)", "diagnosis: mIoU without the mean delay (%)"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("charades")
-    Charades().generate(path, size=3, seed=4)
-    return path
-
-
-@pytest.fixture
-def made(folder, monkeypatch):
-    fake_voice(monkeypatch)
-    return Charades(), Charades().load(folder)
+folder, made = made_by(Charades(), size=3, seed=4)
 
 
 @pytest.mark.parametrize("mode", MODES)

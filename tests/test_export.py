@@ -25,15 +25,24 @@ from interaction.eval import choose
 from interaction.eval.records import Sample
 from interaction.eval.runner import play
 from interaction.serving import manifest, transcript
+from interaction.serving.compilation_cache import use_compilation_cache
 from interaction.serving.export import named
 from interaction.serving.manifest import ArtefactError, Platform, read_manifest
-from interaction.serving.runtime import Runtime, read_program
+from interaction.serving.runtime import Runtime, WarmUp, read_program
 from interaction.session.lanes import buckets
 from interaction.session.state import init_state
 from interaction.session.step import compile_step
 from interaction.streams.weave import LaneInput, weave_inputs
 from interaction.types import Control, TextIn
-from tests.artefact_for_tests import CONFIG, LANES, assert_same, exported, host, woven
+from tests.artefact_for_tests import (
+    CONFIG,
+    LANES,
+    assert_same,
+    exported,
+    host,
+    jax_cache_settings_kept,
+    woven,
+)
 from tests.models_for_tests import random_params
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -61,11 +70,27 @@ def small(params, tmp_path_factory) -> pathlib.Path:
     return exported(params, folder, slice(0, 1), platform=Platform.CPU, lanes=LANES)
 
 
+@dataclasses.dataclass(frozen=True)
+class Warmed:
+    """A runtime, what warming it up took, and the folder that its programs are kept in."""
+
+    runtime: Runtime
+    took: WarmUp
+    cache: pathlib.Path
+
+
 @pytest.fixture(scope="module")
-def runtime(artefact) -> Runtime:
+def warmed(artefact, tmp_path_factory) -> Warmed:
+    cache = tmp_path_factory.mktemp("compiled")
     runtime = Runtime(artefact, seed=SEED)
-    runtime.warm_up()
-    return runtime
+    with jax_cache_settings_kept():
+        use_compilation_cache(cache)
+        return Warmed(runtime, runtime.warm_up(), cache)
+
+
+@pytest.fixture(scope="module")
+def runtime(warmed) -> Runtime:
+    return warmed.runtime
 
 
 # ---------------------------------------------------------------------------- equality
@@ -381,28 +406,27 @@ print(json.dumps([warm.programs, warm.compiled, warm.cached, warm.seconds]))
 """
 
 
-def test_it_runs_without_the_model_and_a_second_process_compiles_nothing(small, runtime, tmp_path):
+def test_it_runs_without_the_model_and_a_second_process_compiles_nothing(
+    warmed, artefact, tmp_path
+):
     blocked = ("interaction.models", "interaction.session", "interaction.data", "flax")
     np.savez(tmp_path / "inputs.npz", **vars(woven(0)))
-    runtime.begin(SEED)
-    wanted = runtime.step(vars(woven(0)))
-    counts, seconds = [], []
-    for number in range(2):
-        answer = tmp_path / f"outputs_{number}.npz"
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", ALONE.format(blocked=blocked, seed=SEED),
-             small, tmp_path / "inputs.npz", answer, tmp_path / "cache"],
-            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, capture_output=True,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        *count, took = json.loads(done.stdout)
-        counts.append(count)
-        seconds.append(took)
-        assert_same(dict(np.load(answer)), wanted)
-    programs = len(read_manifest(small).programs)
-    print("warm-up seconds", seconds)
-    assert counts == [[programs, programs, 0], [programs, 0, programs]]
+    warmed.runtime.begin(SEED)
+    wanted = warmed.runtime.step(vars(woven(0)))
+    answer = tmp_path / "outputs.npz"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ALONE.format(blocked=blocked, seed=SEED),
+         artefact, tmp_path / "inputs.npz", answer, warmed.cache],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert_same(dict(np.load(answer)), wanted)
+    programs, first = len(read_manifest(artefact).programs), warmed.took
+    *second, took = json.loads(done.stdout)
+    print("warm-up seconds", first.seconds, took)
+    assert [first.programs, first.compiled, first.cached] == [programs, programs, 0]
+    assert second == [programs, 0, programs]
 
 
 def test_a_recording_is_played_through_an_artefact(runtime, tmp_path):

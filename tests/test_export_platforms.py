@@ -17,7 +17,7 @@ from interaction.serving import compilation_cache, export, manifest
 from interaction.serving.manifest import ArtefactError, Platform, read_manifest
 from interaction.serving.runtime import Runtime, read_program
 from interaction.session.lanes import buckets
-from tests.artefact_for_tests import CONFIG, exported
+from tests.artefact_for_tests import CONFIG, exported, jax_cache_settings_kept
 from tests.models_for_tests import random_params
 
 
@@ -54,13 +54,8 @@ def test_age(jax_version, days, message):
 
 @pytest.fixture
 def jax_cache_settings():
-    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir",
-             "jax_persistent_cache_min_compile_time_secs",
-             "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with jax_cache_settings_kept():
+        yield
 
 
 def test_where_compiled_programs_are_kept(monkeypatch, tmp_path, jax_cache_settings):

@@ -1,5 +1,6 @@
 """Full-Duplex-Bench v1: thresholds on both sides, layouts, oracle and silence, two modes."""
 
+import functools
 import itertools
 import json
 import math
@@ -12,7 +13,7 @@ from scipy.spatial.distance import jensenshannon
 
 from interaction.eval.records import Clock
 from interaction.eval.suite import Mode
-from interaction.eval.suites.fdb import generate, layout, timing, v1_rules
+from interaction.eval.suites.fdb import layout, timing, v1_rules
 from interaction.eval.suites.fdb.v1 import FullDuplexBenchV1
 from tests.fdb_for_tests import (
     ContainsJudge,
@@ -22,13 +23,15 @@ from tests.fdb_for_tests import (
     oracle_runs,
     run_of,
     say,
+    scored_by,
     silent_runs,
-    tone,
+    tree_of,
     words,
 )
 
 COMPAT, STRICT, INSTANT = Mode.COMPAT, Mode.STRICT, Clock.INSTANT
 NAN = math.nan
+SUITE = FullDuplexBenchV1()
 
 
 # ---------------------------------------------------------------- rules
@@ -192,17 +195,8 @@ def test_a_broken_backchannel_rule_is_noticed(monkeypatch):
 # ---------------------------------------------------------------- the suite
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "espeak", tone)
-    FullDuplexBenchV1().generate(tmp_path, size=3, seed=5)
-    return tmp_path
-
-
-def scored(samples, runs, mode, judge=None):
-    return FullDuplexBenchV1().score(
-        samples, runs, mode=mode, clock=INSTANT, ears=TextEars(), judge=judge or ContainsJudge()
-    )
+tree = tree_of(SUITE, size=3, seed=5)
+scored = functools.partial(scored_by, SUITE)
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -1,5 +1,6 @@
 """Full-Duplex-Bench v1.5: merges and latencies on both sides of their limits, behaviours, pairs."""
 
+import functools
 import json
 import math
 
@@ -8,7 +9,7 @@ import pytest
 
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent
 from interaction.eval.suite import Mode
-from interaction.eval.suites.fdb import generate, layout, timing
+from interaction.eval.suites.fdb import layout, timing
 from interaction.eval.suites.fdb.v15 import FullDuplexBenchV15
 from interaction.eval.suites.fdb.v15_rules import (
     Behaviour,
@@ -29,8 +30,9 @@ from tests.fdb_for_tests import (
     oracle_runs,
     run_of,
     say,
+    scored_by,
     silent_runs,
-    tone,
+    tree_of,
     words,
 )
 
@@ -184,17 +186,8 @@ def test_a_judge_sees_all_four_transcripts_and_the_right_class_first():
 # ---------------------------------------------------------------- the suite
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "espeak", tone)
-    SUITE.generate(tmp_path, size=2, seed=3)
-    return tmp_path
-
-
-def scored(samples, runs, mode, judge=None):
-    return SUITE.score(
-        samples, runs, mode=mode, clock=INSTANT, ears=TextEars(), judge=judge or ContainsJudge()
-    )
+tree = tree_of(SUITE, size=2, seed=3)
+scored = functools.partial(scored_by, SUITE)
 
 
 @pytest.mark.parametrize("mode", list(Mode))

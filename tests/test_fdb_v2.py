@@ -1,24 +1,26 @@
 """Full-Duplex-Bench v2: what judges write, their sums, the scripted conversations."""
 
+import functools
 import json
 
 import pytest
 
 from interaction.eval.records import Clock
 from interaction.eval.suite import Mode
-from interaction.eval.suites.fdb import generate, layout, v2_rules
+from interaction.eval.suites.fdb import layout, v2_rules
 from interaction.eval.suites.fdb.v2 import FullDuplexBenchV2, score_results
 from interaction.eval.suites.fdb.v2_rules import EVENTS, TASK, parse_judgement
 from tests.fdb_for_tests import (
-    ContainsJudge,
     TextEars,
     assert_anchors,
     figure,
     oracle_runs,
     run_of,
     say,
+    scored_by,
     silent_runs,
     tone,
+    tree_of,
 )
 
 COMPAT, STRICT, INSTANT = Mode.COMPAT, Mode.STRICT, Clock.INSTANT
@@ -108,17 +110,8 @@ def test_reply_scores(latency, score):
     assert v2_rules.reply_score(latency) == score
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "espeak", tone)
-    SUITE.generate(tmp_path, size=2, seed=6)
-    return tmp_path
-
-
-def scored(samples, runs, mode):
-    return SUITE.score(
-        samples, runs, mode=mode, clock=INSTANT, ears=TextEars(), judge=ContainsJudge()
-    )
+tree = tree_of(SUITE, size=2, seed=6)
+scored = functools.partial(scored_by, SUITE)
 
 
 @pytest.mark.parametrize("mode", list(Mode))

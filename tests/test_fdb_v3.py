@@ -1,6 +1,7 @@
 """Full-Duplex-Bench v3: calls, arguments, passes and times; layouts; oracle and silence."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -10,7 +11,7 @@ import pytest
 
 from interaction.eval.records import Clock, Kind, OutputEvent
 from interaction.eval.suite import Mode, Word
-from interaction.eval.suites.fdb import generate, layout, v3_rules
+from interaction.eval.suites.fdb import layout, v3_rules
 from interaction.eval.suites.fdb.tools import TOOLS
 from interaction.eval.suites.fdb.v3 import FullDuplexBenchV3, score_results
 from interaction.eval.suites.fdb.v3_rules import Result, exact_arguments, strict_arguments
@@ -23,8 +24,9 @@ from tests.fdb_for_tests import (
     oracle_runs,
     run_of,
     say,
+    scored_by,
     silent_runs,
-    tone,
+    tree_of,
 )
 
 COMPAT, STRICT, INSTANT = Mode.COMPAT, Mode.STRICT, Clock.INSTANT
@@ -218,17 +220,8 @@ def test_a_broken_pass_is_noticed(monkeypatch):
 # ---------------------------------------------------------------- the suite
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "espeak", tone)
-    SUITE.generate(tmp_path, size=2, seed=4)
-    return tmp_path
-
-
-def scored(samples, runs, mode, judge=None):
-    return SUITE.score(
-        samples, runs, mode=mode, clock=INSTANT, ears=TextEars(), judge=judge or ContainsJudge()
-    )
+tree = tree_of(SUITE, size=2, seed=4)
+scored = functools.partial(scored_by, SUITE)
 
 
 def test_the_generated_set_asks_for_one_to_three_of_the_twelve_tools(tree):

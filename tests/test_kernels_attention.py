@@ -13,7 +13,7 @@ import pytest
 
 from interaction.kernels import attention as att
 from interaction.kernels.implementation import Implementation
-from tests.kernels_for_tests import interpreted, races_found
+from tests.kernels_for_tests import interpreted, needs_gpu, races_found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +132,27 @@ SMALL = {
 }
 
 
+def compiled(arguments: dict, implementation: Implementation):
+    """One program of these shapes, as a function of a plan (None: made inside) and of the arrays,
+    and the arrays; it is made where it is called first."""
+    arrays = {k: v for k, v in arguments.items() if isinstance(v, (jax.Array, att.Places))}
+    rest = {k: v for k, v in arguments.items() if k not in arrays}
+
+    @jax.jit
+    def run(arrays, plan):
+        return att.microturn_attention(
+            **arrays, **rest, planned=plan, blocks=SMALL.get(implementation),
+            implementation=implementation,
+        )  # fmt: skip
+
+    return run, arrays
+
+
 def compute(case: Case, arguments: dict, implementation: Implementation) -> np.ndarray:
     """The kernel interpreted, zeros at absent queries."""
-    arguments = {**arguments, "implementation": implementation}
-    if implementation in SMALL:
-        arguments["blocks"] = SMALL[implementation]
+    run, arrays = compiled(arguments, implementation)
     with interpreted(implementation):
-        out = jax.block_until_ready(att.microturn_attention(**arguments))
+        out = jax.block_until_ready(run(arrays, None))
     assert out.dtype == jnp.dtype(case.dtype)
     out = np.asarray(out, np.float64)
     assert np.isfinite(out).all()
@@ -172,15 +186,7 @@ def test_broken_plans_and_places_are_noticed():
     """What each mistake would compute differs from the definition by far; all is data, so one
     compiled kernel serves every variant."""
     arguments = drawn(SPARSE)
-    arrays = {k: v for k, v in arguments.items() if isinstance(v, (jax.Array, att.Places))}
-    rest = {k: v for k, v in arguments.items() if k not in arrays}
-
-    @jax.jit
-    def run(arrays, plan):
-        return att.microturn_attention(
-            **arrays, **rest, planned=plan, blocks=SMALL[TPU], implementation=TPU
-        )
-
+    run, arrays = compiled(arguments, TPU)
     want, good = by_loop(arguments), planned(arguments)
     there = np.asarray(arguments["queries"].order >= 0)[:, :, None, None]
     keys, change = good.keys, dataclasses.replace
@@ -206,8 +212,8 @@ def test_broken_plans_and_places_are_noticed():
 def test_no_race_between_transfers_and_use():
     arguments = drawn(dataclasses.replace(SPARSE, lanes=1, filled=(260,), slots=2))
     with interpreted(TPU, detect_races=True):
-        out = att.microturn_attention(**arguments, blocks=SMALL[TPU], implementation=TPU)
-        jax.block_until_ready(out)
+        run, arrays = compiled(arguments, TPU)
+        jax.block_until_ready(run(arrays, None))
     assert not races_found()
 
 
@@ -263,8 +269,7 @@ def test_counts_what_is_written_there():
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_on_a_gpu(case):
     """The Triton kernel itself, on shapes that its tiles take."""
-    if jax.default_backend() != "gpu":
-        pytest.skip("no GPU: run with JAX_PLATFORMS=cuda on a machine that has one")
+    needs_gpu()
     arguments = drawn(case)
     got = att.microturn_attention(**arguments, implementation=Implementation.PALLAS_GPU)
     there = np.asarray(arguments["queries"].order >= 0)[:, :, None, None]

@@ -15,7 +15,7 @@ import pytest
 from configs import tml_interaction_small
 from interaction.kernels import attention, experts, flow
 from interaction.kernels.implementation import MEBIBYTE, Implementation
-from tests.kernels_for_tests import TOPOLOGIES, abstract_mesh, compile_for_tpu
+from tests.kernels_for_tests import TOPOLOGIES, abstract_mesh, compile_for_tpu, flow_params
 
 MODEL = tml_interaction_small.get_config().model
 STACK = MODEL.transformer
@@ -72,20 +72,9 @@ def flow_call(rows: int, dtype=jnp.bfloat16, where=None, **sizes):
     features, state = MODEL.flow.time_features, STACK.width
     frames, channels = 16, 80
     number = functools.partial(shape, dtype=dtype)
-    params = {
-        "input": number(frames * channels, width),
-        "condition": number(state, width),
-        "time_in": number(features, width),
-        "time_out": number(width, width),
-        "blocks": {
-            "modulation": number(blocks, width, 3 * width),
-            "modulation_bias": number(blocks, 3 * width),
-            "up": number(blocks, width, 2 * width),
-            "down": number(blocks, 2 * width, width),
-        },
-        "final_modulation": number(width, 2 * width),
-        "output": number(width, frames * channels),
-    }
+    params = flow_params(
+        number, chunk=frames * channels, state=state, features=features, width=width, blocks=blocks
+    )
     call = functools.partial(flow.sample, steps=MODEL.flow.steps, implementation=TPU, where=where)
     return call, (params, shape(rows, frames, channels, dtype=jnp.float32), number(rows, state))
 

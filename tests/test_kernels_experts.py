@@ -13,7 +13,7 @@ import pytest
 
 from interaction.kernels import experts, experts_plan
 from interaction.kernels.implementation import CHIPS, Implementation
-from tests.kernels_for_tests import interpreted, races_found
+from tests.kernels_for_tests import interpreted, needs_gpu, races_found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +87,15 @@ def by_loop(a: dict) -> np.ndarray:
     return out
 
 
-def compute(arguments: dict, implementation: Implementation) -> np.ndarray:
+def compiled(implementation: Implementation):
+    """A program for every shape of the arguments, made where it is called first."""
     blocks = SMALL.get(implementation)
+    return jax.jit(lambda a: experts.mix(**a, implementation=implementation, blocks=blocks))
+
+
+def compute(arguments: dict, implementation: Implementation) -> np.ndarray:
     with interpreted(implementation):
-        out = experts.mix(**arguments, implementation=implementation, blocks=blocks)
-        return np.asarray(out, np.float64)
+        return np.asarray(compiled(implementation)(arguments), np.float64)
 
 
 def pairs_of_runs():
@@ -126,19 +130,26 @@ def test_broken_lists_of_experts_are_noticed(monkeypatch):
         "one twice": dataclasses.replace(good, ids=good.ids.at[n - 1].set(good.ids[0])),
         "an untouched one": dataclasses.replace(good, ids=good.ids.at[0].set(FIVE.experts - 2)),
     }
+
+    def mix(arguments, found, implementation):
+        with monkeypatch.context() as patch:
+            patch.setattr(experts_plan, "touched", lambda *_: found)
+            return compiled(implementation)(arguments)
+
+    # The list is data, so that one program of each implementation serves every variant.
+    run = jax.jit(mix, static_argnames="implementation")
     for implementation in (Implementation.TOUCHED, TPU):
-        for name, found in broken.items():
-            monkeypatch.setattr(experts_plan, "touched", lambda *_, found=found: found)
-            wrong = compute(arguments, implementation)
-            assert np.abs(wrong - want).max() > 1e-2, (implementation, name)
-            monkeypatch.undo()
+        with interpreted(implementation):
+            np.testing.assert_allclose(run(arguments, good, implementation), want, atol=1e-4)
+            for name, found in broken.items():
+                wrong = np.asarray(run(arguments, found, implementation), np.float64)
+                assert np.abs(wrong - want).max() > 1e-2, (implementation, name)
 
 
 def test_no_race_between_transfers_and_use():
     arguments = drawn(dataclasses.replace(FIVE, rows=2))
     with interpreted(TPU, detect_races=True):
-        out = experts.mix(**arguments, implementation=TPU, blocks=SMALL[TPU])
-        jax.block_until_ready(out)
+        jax.block_until_ready(compiled(TPU)(arguments))
     assert not races_found()
 
 
@@ -237,8 +248,7 @@ def test_errors_name_the_shapes():
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_on_a_gpu(case):
     """The Triton kernels themselves."""
-    if jax.default_backend() != "gpu":
-        pytest.skip("no GPU: run with JAX_PLATFORMS=cuda on a machine that has one")
+    needs_gpu()
     arguments = drawn(case)
     blocks = experts.ExpertBlocks(inner=32, outer=64, rows=16)
     got = experts.mix(**arguments, implementation=Implementation.PALLAS_GPU, blocks=blocks)

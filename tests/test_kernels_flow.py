@@ -6,13 +6,14 @@ weights resident and streamed, equal a loop over rows and steps in float64; the 
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from interaction.kernels import flow
 from interaction.kernels.implementation import CHIPS, MEBIBYTE, Implementation
-from tests.kernels_for_tests import interpreted
+from tests.kernels_for_tests import flow_params, interpreted
 
 ROWS, FRAMES, CHANNELS, STATE, FEATURES = 3, 5, 7, 11, 12
 
@@ -25,20 +26,9 @@ def drawn(width: int, blocks: int, dtype: str = "float32", seed: int = 0, rows: 
     def normal(*shape, spread=1.0):
         return jnp.asarray(spread * rng.normal(size=shape) * shape[-2] ** -0.5, jnp.dtype(dtype))
 
-    params = {
-        "input": normal(chunk, width),
-        "condition": normal(STATE, width),
-        "time_in": normal(FEATURES, width),
-        "time_out": normal(width, width),
-        "blocks": {
-            "modulation": normal(blocks, width, 3 * width),
-            "modulation_bias": normal(blocks, 3 * width),
-            "up": normal(blocks, width, 2 * width),
-            "down": normal(blocks, 2 * width, width),
-        },
-        "final_modulation": normal(width, 2 * width),
-        "output": normal(width, chunk),
-    }
+    params = flow_params(
+        normal, chunk=chunk, state=STATE, features=FEATURES, width=width, blocks=blocks
+    )
     noise = jnp.asarray(rng.normal(size=(rows, FRAMES, CHANNELS)), jnp.float32)
     return params, noise, jnp.asarray(rng.normal(size=(rows, STATE)), jnp.float32)
 
@@ -90,9 +80,10 @@ def test_equals_a_loop(run, width, blocks, steps, dtype):
     arguments = drawn(width, blocks, dtype)
     implementation, options = RUNS[run]
     with interpreted(implementation):
-        got = np.asarray(
-            flow.sample(*arguments, steps=steps, implementation=implementation, **options)
+        sample = functools.partial(
+            flow.sample, steps=steps, implementation=implementation, **options
         )
+        got = np.asarray(jax.jit(sample)(*arguments))
     atol = 3e-2 if dtype == "bfloat16" else 1e-4
     np.testing.assert_allclose(got, by_loop(*arguments, steps), atol=atol)
 

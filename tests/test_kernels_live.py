@@ -17,12 +17,13 @@ from interaction.kernels.implementation import Implementation
 from interaction.models import interaction_model
 from interaction.models.config import AttentionConfig, FlowConfig
 from interaction.serving.export import Kernels, export_model
-from interaction.serving.manifest import Platform
+from interaction.serving.manifest import Platform, read_manifest
 from interaction.session.lanes import buckets
 from interaction.session.state import init_state
 from interaction.session.step import microturn_step
 from interaction.streams.weave import LaneInput, weave_inputs
 from interaction.types import Control, Forced, Payloads, Slots
+from tests.artefact_for_tests import exported
 from tests.kernels_for_tests import compile_for_tpu, interpreted
 from tests.models_for_tests import random_params, tiny
 
@@ -46,6 +47,11 @@ def with_kernels(implementation: Implementation):
 
 def played(config, params, steps: int = 3):
     """Hidden states, logits and mel of micro-turns in which the lane writes and speaks."""
+    advance = jax.jit(
+        lambda cache, slots, payloads, noise, active, forced: interaction_model.advance(
+            params, cache, slots, payloads, noise, config, active=active, forced=forced
+        )
+    )
     cache = interaction_model.init_cache(config, 2)
     control = config.weave.control
     tokens = jnp.array([[control(Control.SAY), 65, control(Control.SPEAK), -1, -1]] * 2)
@@ -68,10 +74,9 @@ def played(config, params, steps: int = 3):
         )
         noise = jnp.asarray(rng.normal(size=(2, config.grid.mel_frames, config.mel.bands)))
         own = jnp.asarray(rng.normal(size=noise.shape), jnp.float32)
-        cache, out = interaction_model.advance(
-            params, cache, jax.tree.map(jnp.asarray, slots), payloads,
-            noise.astype(jnp.float32), config, active=jnp.asarray(inputs.active),
-            forced=Forced(tokens, own),
+        cache, out = advance(
+            cache, jax.tree.map(jnp.asarray, slots), payloads, noise.astype(jnp.float32),
+            jnp.asarray(inputs.active), Forced(tokens, own),
         )  # fmt: skip
         found += [out.hidden_in[0], out.logits[0], out.hidden_speech[0]]
     return [np.asarray(x) for x in found]
@@ -109,13 +114,13 @@ def test_the_live_step_compiles_for_a_tpu_with_its_kernels_inside(chip):
 )
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_an_artefact_holds_the_kernels_of_its_platform(tmp_path, platform, call):
-    made = export_model(
-        random_params(CONFIG), CONFIG, tmp_path / "made", platform=platform, kernels=Kernels.PALLAS
-    )
-    step = made.buckets[0].program
-    text = str(
-        jax.export.deserialize((tmp_path / f"made/{step}.exported").read_bytes()).mlir_module()
-    )
+    folder = exported(
+        random_params(CONFIG), tmp_path / "made", slice(0, 1), config=CONFIG, platform=platform,
+        kernels=Kernels.PALLAS,
+    )  # fmt: skip
+    (bucket,) = read_manifest(folder).buckets
+    content = (folder / f"{bucket.program}.exported").read_bytes()
+    text = str(jax.export.deserialize(content).mlir_module())
     assert text.count(call) >= 5
 
 

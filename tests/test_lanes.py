@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from interaction.session.lanes import LaneOutput, Lanes, system_pieces
+from interaction.session import lanes as lanes_module
+from interaction.session.lanes import LaneOutput, Lanes, buckets, system_pieces
 from interaction.session.rewind import Rewinder
 from interaction.session.snapshot import Snapshot, fingerprint
 from interaction.session.state import init_state
@@ -83,7 +84,9 @@ def test_a_session_is_the_same_in_every_lane_beside_anyone(params, alone, lane):
     assert_same(run(lanes, lane, range(14), neighbours=True), alone)
 
 
-def test_sessions_come_and_go_without_compiling(params, alone):
+def test_sessions_come_and_go_without_compiling(params, alone, monkeypatch):
+    # The two buckets that are used in this file: each takes seconds to compile.
+    monkeypatch.setattr(lanes_module, "buckets", lambda config: buckets(config)[::2])
     lanes = fresh(params)
     lanes.warm_up()
     traces = compile_step(lanes.config)._cache_size()

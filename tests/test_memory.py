@@ -147,10 +147,15 @@ def compared(case: str):
     return config, params, batch, until, hidden, cache
 
 
+@functools.cache
+def forward(config):
+    return jax.jit(lambda params, batch: interaction_model.forward(params, batch, config))
+
+
 def difference(params, batch, until, hidden, config) -> float:
     batch = dataclasses.replace(batch, until=None if until is None else until[None])
-    forward = interaction_model.forward(params, batch, config).hidden[0, : len(hidden)]
-    return float(np.max(np.abs(np.asarray(forward) - hidden)))
+    trained = forward(config)(params, batch).hidden[0, : len(hidden)]
+    return float(np.max(np.abs(np.asarray(trained) - hidden)))
 
 
 @pytest.mark.parametrize("case", ["typed", "sinks"])

@@ -19,26 +19,14 @@ from interaction.eval.suites.pauc import (
     without_late_losses,
 )
 from interaction.eval.suites.proactive_video_qa import ProactiveVideoQA
-from tests.timing_for_tests import assert_anchors, fake_voice, said, scored
+from tests.timing_for_tests import assert_anchors, fake_voice, made_by, said, scored
 
 MODES = (Mode.COMPAT, Mode.STRICT)
 MAIN = "PAUC at omega 0.5, mean of turns"
 OUTSIDE = "replies outside every reply span (per minute of video)"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("proactive")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("INTERACTION_MEDIA", raising=False)
-        ProactiveVideoQA().generate(path, size=3, seed=2)
-    return path
-
-
-@pytest.fixture
-def made(folder, monkeypatch):
-    fake_voice(monkeypatch)
-    return ProactiveVideoQA(), ProactiveVideoQA().load(folder)
+folder, made = made_by(ProactiveVideoQA(), size=3, seed=2)
 
 
 @pytest.mark.parametrize("mode", MODES)

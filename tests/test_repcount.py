@@ -17,23 +17,13 @@ from interaction.eval.suites.repcount import (
     read_annotation,
 )
 from interaction.eval.suites.replies import Number
-from tests.timing_for_tests import assert_anchors, fake_voice, said, scored
+from tests.timing_for_tests import assert_anchors, fake_voice, made_by, said, scored
 
 MODES = (Mode.COMPAT, Mode.STRICT)
 OBO, MAE = "off-by-one accuracy (%)", "mean normalised error (MAE)"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("repcount")
-    RepCount().generate(path, size=3, seed=1)
-    return path
-
-
-@pytest.fixture
-def made(folder, monkeypatch):
-    fake_voice(monkeypatch)
-    return RepCount(), RepCount().load(folder)
+folder, made = made_by(RepCount(), size=3, seed=1)
 
 
 @pytest.mark.parametrize("mode", MODES)

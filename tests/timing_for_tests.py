@@ -82,6 +82,26 @@ def assert_anchors(suite: Suite, samples, mode: Mode) -> dict[tuple[str, str], F
     return perfect
 
 
+def made_by(suite: Suite, *, size: int, seed: int):
+    """Two fixtures: the folder of what the suite generates, without recordings from elsewhere, and
+    the suite with the samples that it loads from there."""
+
+    @pytest.fixture(scope="module")
+    def folder(tmp_path_factory):
+        path = tmp_path_factory.mktemp("made")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("INTERACTION_MEDIA", raising=False)
+            suite.generate(path, size=size, seed=seed)
+        return path
+
+    @pytest.fixture
+    def made(folder, monkeypatch):
+        fake_voice(monkeypatch)
+        return suite, suite.load(folder)
+
+    return folder, made
+
+
 def fake_voice(monkeypatch) -> None:
     """Tones in place of voices: 0.3 s for every word, so that no extra is needed."""
 

@@ -35,16 +35,13 @@ def _holds(phones: tuple[str, ...], part: tuple[str, ...]) -> bool:
     )
 
 
-def short_words(count: int, *, seed: int) -> list[str]:
-    """`count` words of two to seven phones, drawn from `seed`.
-
-    Raises:
-        ImportError: `pocketsphinx` is not installed; names the extra.
-    """
+@functools.cache
+def _short_words() -> tuple[str, ...]:
+    """Every word that may be drawn, in order."""
     spoken = _pronunciations()
     digits = [way for word in _NUMBERS for way in spoken[word]]
     kept_for_test = {way for word in TEST_WORDS for way in spoken.get(word, ())}
-    words = [
+    return tuple(
         word
         for word, ways in sorted(spoken.items())
         if word.isalpha()
@@ -52,6 +49,15 @@ def short_words(count: int, *, seed: int) -> list[str]:
         and word not in TRAIN_WORDS
         and all(len(way) in _PHONES and way not in kept_for_test for way in ways)
         and not any(_holds(way, digit) for way in ways for digit in digits)
-    ]
+    )
+
+
+def short_words(count: int, *, seed: int) -> list[str]:
+    """`count` words of two to seven phones, drawn from `seed`.
+
+    Raises:
+        ImportError: `pocketsphinx` is not installed; names the extra.
+    """
+    words = _short_words()
     chosen = np.random.default_rng([seed, 29]).choice(len(words), count, replace=False)
     return [words[index] for index in sorted(chosen)]

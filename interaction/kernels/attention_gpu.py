@@ -15,11 +15,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
-from interaction.kernels.attention_plan import AttentionBlocks, KeyBlocks, Places
+from interaction.kernels.attention_plan import UNSEEN, AttentionBlocks, KeyBlocks, Places
 from interaction.kernels.implementation import Count
 from interaction.shapes import Array
-
-UNSEEN = -1e30
 
 
 def attention(

@@ -17,6 +17,7 @@ from interaction.types import pytree
 LANES = 128  # numbers in one row of a TPU register: biases are looked up in chunks of this many
 NOT_THERE = -1
 FAR = 1 << 29  # beyond every position
+UNSEEN = -1e30  # score of a key that a query does not see; finite, so that sums stay numbers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,12 +29,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from interaction.kernels.attention_plan import LANES, AttentionBlocks, KeyBlocks, Places
+from interaction.kernels.attention_plan import LANES, UNSEEN, AttentionBlocks, KeyBlocks, Places
 from interaction.kernels.implementation import MEBIBYTE, Count
 from interaction.shapes import Array
 
 ROWS = 16  # rows that are looked up together: one register of bfloat16, two of float32
-UNSEEN = -1e30
 
 
 def attention(
