@@ -74,6 +74,12 @@ def on_one_device(x, chosen, weights, matrices):
     return moe.gated(*matrices, x, moe.dense_weights(chosen, weights, E)), 0
 
 
+@functools.cache
+def reference(*, skewed: bool = False) -> tuple:
+    """Output and gradients on one device."""
+    return results(on_one_device, problem(skewed=skewed), MeshConfig())[0]
+
+
 def on_many(x, chosen, weights, matrices, capacity_factor=None):
     return expert_parallel.in_training(
         x, chosen, weights, matrices, moe.one_expert_each, capacity_factor=capacity_factor
@@ -99,22 +105,23 @@ def assert_close(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
+slow = pytest.mark.slow
 TRAINING = [
-    (MeshConfig(expert=2), Exchange.PADDED),
     (MeshConfig(data=2, expert=2, tensor=2), Exchange.RAGGED),
-    (MeshConfig(expert=8), Exchange.BY_PLATFORM),
+    pytest.param(MeshConfig(expert=2), Exchange.PADDED, marks=slow),
+    pytest.param(MeshConfig(expert=8), Exchange.BY_PLATFORM, marks=slow),
 ]
 
 
 @pytest.mark.parametrize(("config", "exchange"), TRAINING, indirect=["exchange"])
 def test_training_equals_one_device(config, exchange):
     given = problem()
-    one, _ = results(on_one_device, given, MeshConfig())
     many, dropped = results(on_many, given, config)
     assert dropped == 0
-    assert_close(one, many)
+    assert_close(reference(), many)
 
 
+@slow
 @pytest.mark.parametrize("exchange", [Exchange.RAGGED], indirect=True)
 def test_wrong_counts_are_noticed(exchange, monkeypatch):
     """So that the acted out collective proves something: what comes back is counted by others."""
@@ -148,8 +155,8 @@ def live(given: dict, config: MeshConfig, *, int8: bool = False):
 
 LIVE = [
     (MeshConfig(expert=4), Exchange.RAGGED, False),
-    (MeshConfig(data=2, expert=2, tensor=2), Exchange.BY_PLATFORM, True),
-    (MeshConfig(tensor=2), Exchange.BY_PLATFORM, False),
+    pytest.param(MeshConfig(data=2, expert=2, tensor=2), Exchange.BY_PLATFORM, True, marks=slow),
+    pytest.param(MeshConfig(tensor=2), Exchange.BY_PLATFORM, False, marks=slow),
 ]
 
 
@@ -189,10 +196,11 @@ def test_experts_that_cannot_be_shared():
         expert_parallel.block_rows(Travel.PAIRS, slots=4, per_slot=2, experts=8, group=3)
 
 
+@slow
 def test_the_worst_case_fills_the_buffer_and_one_row_less_drops(monkeypatch):
     """Every slot chooses experts 0, 1 and 2: with 4 devices the first one holds 0 and 1."""
     given = problem(skewed=True)
-    one, _ = results(on_one_device, given, MeshConfig())
+    one = reference(skewed=True)
     many, dropped = results(on_many, given, MeshConfig(expert=4))
     assert dropped == 0
     assert_close(one, many)
@@ -208,7 +216,7 @@ def test_the_worst_case_fills_the_buffer_and_one_row_less_drops(monkeypatch):
 def test_capacity_drops_what_comes_last_and_counts_it():
     """With room for the mean number of pairs, a device's first slots get all their experts."""
     given = problem(skewed=True)
-    (one, _), _ = results(on_one_device, given, MeshConfig())
+    one, _ = reference(skewed=True)
     run = functools.partial(on_many, capacity_factor=1.0)
     (out, gradient), dropped = results(run, given, MeshConfig(expert=4))
     # 10 slots of a device want 20 pairs of device 0 and 10 of device 1; room is for 8 each.
