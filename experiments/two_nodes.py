@@ -167,6 +167,7 @@ def main() -> None:
     why = slurm_for_tests.missing()
     if why:
         raise SystemExit(f"error: {why}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down then, too
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="two_nodes_")).absolute()
     os.environ.update(ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"))
     for name in ("two", "logs"):
