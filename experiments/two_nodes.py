@@ -68,17 +68,15 @@ class Transcript:
 
 
 def first_parameters(folder: pathlib.Path) -> pathlib.Path:
-    """Parameters to start from, made once: each process would compile the making of its own."""
-    import jax
-
+    """Parameters to start from, drawn once: each process would compile the drawing of its own."""
     from interaction import configuration
     from interaction.models.checkpoint import save_model
     from interaction.models.config import InteractionConfig
-    from interaction.models.parameters import init_params
+    from tests.models_for_tests import random_params
 
     if not folder.exists():
         model = configuration.build(InteractionConfig, launch.read_config(CONFIG)["model"])
-        save_model(folder, init_params(jax.random.key(0), model), model)
+        save_model(folder, random_params(model, spread=0.02), model)
     return folder
 
 
@@ -167,6 +165,7 @@ def main() -> None:
     why = slurm_for_tests.missing()
     if why:
         raise SystemExit(f"error: {why}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down then, too
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="two_nodes_")).absolute()
     os.environ.update(ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"))
     for name in ("two", "logs"):
