@@ -72,5 +72,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.steps = SECOND if arg == "new" else STEPS
     config.seed = 0
     config.compute = "bfloat16"
+    config.shards = dict(folders=("shards",), seed=0)
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     return config

@@ -132,6 +132,7 @@ def failing(
     config = Fleet(replicas, programs, service, ADMISSION, plan, hours=FAILING_HOURS)
     reports = [simulate(config, steps, seed) for seed in range(SEEDS)]
     hours = sum(r.session_hours for r in reports)
+    failures = sum(r.failures for r in reports)
     lost = sum(r.outcomes[Outcome.LOST] for r in reports)
     moved = sum(r.interruptions for r in reports)
     talk = float(sum(r.talk_lost for r in reports))
@@ -139,6 +140,9 @@ def failing(
     row = {
         "after": after.value,
         "replicas": replicas,
+        "failures": failures,
+        "failures_due": round(SEEDS * replicas * (FAILING_HOURS - 1) / (6 + 1 / 6), 1),
+        "lost_per_failure": round(lost / max(failures, 1), 2),
         "lost_per_1000_session_hours": round(1000 * lost / hours, 3),
         "moved_per_1000_session_hours": round(1000 * moved / hours, 3),
         "talk_lost_seconds_per_move": round(talk / max(moved, 1), 2),

@@ -9,6 +9,8 @@ import dataclasses
 import json
 import math
 import pickle
+import types
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ from interaction.models.vocoder import save_vocoder
 from interaction.train import checkpointing, loop, optimizer
 from interaction.train.loop import Compute, TrainConfig
 from interaction.train.optimizer import Group, OptimizerConfig
+from interaction.train.start import from_release
 from interaction.types import Control
 from tests.distributed_for_tests import run_processes
 from tests.models_for_tests import VOCODER
@@ -177,6 +180,25 @@ def test_a_text_decoder_alone_is_refused(release, tmp_path):
     assert content["model_type"] == "inkling_text"
     with pytest.raises(ValueError, match="text decoder alone"):
         start(tmp_path / "text", release[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": "a"}, "start=a and release=b are both given"),
+        ({"validate_every": 5}, "validate_every=5 .* release=b"),
+    ],
+)
+def test_runs_that_cannot_be_are_named(release, changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(model=release[1], release="b", **changes)
+
+
+def test_shards_of_another_tokenizer_are_refused(release):
+    shards = types.SimpleNamespace(manifests=[types.SimpleNamespace(ordinary_tokens=256)])
+    run = types.SimpleNamespace(shards=shards, model=release[1])
+    with pytest.raises(ValueError, match=f"256 ordinary tokens, the model has {KEPT}"):
+        from_release(cast(TrainConfig, run), jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]))
 
 
 # ---------------------------------------------------------------------------- training

@@ -49,6 +49,7 @@ class Report:
         outcomes: number of sessions by `Outcome`.
         turned_away_share: rejected or out of patience, of those that came.
         lost_share: cut off by a failure, of those that had begun.
+        failures: replicas that died.
         interruptions: times that a failure met a session which then went on elsewhere.
         talk_lost: said since the last snapshot of those, in all.
         gap_p99: from failure to going on, 99th percentile.
@@ -65,6 +66,7 @@ class Report:
     outcomes: dict[Outcome, int]
     turned_away_share: float
     lost_share: float
+    failures: int
     interruptions: int
     talk_lost: float
     gap_p99: float
@@ -155,6 +157,7 @@ class _Run:
         self.cut: dict[int, float] = {}  # sessions of dead replicas -> when it died
         self.gaps: list[float] = []
         self.talk_lost = 0.0
+        self.failures = 0
         self.changes = [[(0.0, 0, 0)] for _ in range(fleet.replicas)]
         self.events: list[tuple] = []
         self.order = 0
@@ -274,6 +277,7 @@ class _Run:
         """A replica dies with its sessions."""
         plan = self.fleet.failures
         self.down.add(replica)
+        self.failures += time >= self.counted
         for session in list(self.residents[replica]):
             age = time - self.begun[session]
             self.leave(time, session)
@@ -357,6 +361,7 @@ def _report(fleet: Fleet, steps: StepTimes, run: _Run, late, weight, total: floa
         outcomes=outcomes,
         turned_away_share=away / max(int(counted.sum()), 1),
         lost_share=outcomes[Outcome.LOST] / started,
+        failures=run.failures,
         interruptions=len(run.gaps),
         talk_lost=run.talk_lost,
         gap_p99=float(np.percentile(run.gaps, 99)) if run.gaps else 0.0,

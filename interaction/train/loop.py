@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from absl import flags, logging
 
@@ -30,11 +29,10 @@ from interaction.data.recall import RecallConfig
 from interaction.data.shards.read import ShardsConfig
 from interaction.models.checkpoint import load_model, save_model
 from interaction.models.config import InteractionConfig
-from interaction.models.parameters import abstract_params, init_params, param_axes
-from interaction.models.release import start_from_release
+from interaction.models.parameters import init_params, param_axes
 from interaction.models.vocoder import load_vocoder
 from interaction.sharding import MeshConfig
-from interaction.train import checkpointing, losses, optimizer, processes
+from interaction.train import checkpointing, losses, optimizer, processes, start
 from interaction.train.border import Border, Interruption, Stopped
 from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
@@ -106,6 +104,11 @@ class TrainConfig:
     def __post_init__(self):
         if self.start and self.release:
             raise ValueError(f"start={self.start} and release={self.release} are both given")
+        if self.release and self.validate_every:
+            raise ValueError(
+                f"validate_every={self.validate_every} needs the model in one process, and one "
+                f"that starts from release={self.release} is gathered nowhere"
+            )
         if self.curriculum is not None and self.recall is not None:
             raise ValueError("curriculum and recall are both given; a run has one kind of sessions")
         if self.recall is not None and self.validate_every:
@@ -180,7 +183,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, interruption: Interruptio
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
-    params = _start_from_release(config, mesh) if config.release else _start(config)
+    params = start.from_release(config, mesh) if config.release else _start(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
     moving, _ = optimizer.split(config.optimizer, params)
@@ -296,28 +299,6 @@ def _start(config: TrainConfig) -> dict:
                 f"{config.model.vocoder}"
             )
         params = dict(params, vocoder=jax.tree.map(jnp.asarray, weights))
-    return params
-
-
-def _start_from_release(config: TrainConfig, mesh) -> dict:
-    """Parameters on the mesh, the backbone's as released; each process reads its own."""
-    axes, abstract = param_axes(config.model), abstract_params(config.model)
-    specs = sharding.parameter_specs(abstract, axes, config.mesh, sharding.Purpose.TRAINING)
-
-    def dtype_of(path: str, stored) -> np.dtype:
-        still = optimizer.frozen(config.optimizer, path)
-        return stored if still else np.dtype(np.float32)
-
-    params, share = start_from_release(
-        config.release,
-        config.model,
-        mesh,
-        specs,
-        key=jax.random.key(config.seed),
-        vocoder=config.vocoder,
-        dtype_of=dtype_of,
-    )
-    logging.info("%s: %s", config.release, share)
     return params
 
 
