@@ -20,6 +20,8 @@ from tests.models_for_tests import tiny
 
 CONFIG = tiny()
 LANES = 3
+# A program is kept for a machine of so many devices: another process must have as many to find it.
+SAME_DEVICES = {"JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices)}
 
 
 def exported(

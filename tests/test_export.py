@@ -37,6 +37,7 @@ from interaction.types import Control, TextIn
 from tests.artefact_for_tests import (
     CONFIG,
     LANES,
+    SAME_DEVICES,
     assert_same,
     exported,
     host,
@@ -417,8 +418,8 @@ def test_it_runs_without_the_model_and_a_second_process_compiles_nothing(
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ALONE.format(blocked=blocked, seed=SEED),
          artefact, tmp_path / "inputs.npz", answer, warmed.cache],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, capture_output=True,
-        check=False,
+        cwd=ROOT, env=os.environ | SAME_DEVICES | {"PYTHONPATH": str(ROOT)}, text=True,
+        capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert_same(dict(np.load(answer)), wanted)

@@ -6,6 +6,7 @@ process too.
 """
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from interaction.session.step import compile_step
 from interaction.streams.text import ByteTokenizer, ChannelReader
 from interaction.streams.weave import LaneInput
 from interaction.types import Control, TextIn
+from tests.artefact_for_tests import SAME_DEVICES
 from tests.models_for_tests import random_params, tiny
 
 CONFIG = dataclasses.replace(tiny(), global_slots=61)
@@ -133,7 +135,8 @@ def test_a_snapshot_goes_on_in_another_process(params, alone, tmp_path):
     run(lanes, 0, range(9))
     lanes.snapshot(0).save(tmp_path / "session.safetensors")
     paths = [str(tmp_path / "session.safetensors"), str(tmp_path / "found.npz")]
-    subprocess.run([sys.executable, "-c", _ELSEWHERE, *paths], check=True, timeout=400)
+    command = [sys.executable, "-c", _ELSEWHERE, *paths]
+    subprocess.run(command, check=True, timeout=400, env=os.environ | SAME_DEVICES)
     with np.load(paths[1]) as found:
         np.testing.assert_array_equal(found["mel"], [o.mel for o in alone[9:12]])
         np.testing.assert_array_equal(found["waveform"], [o.waveform for o in alone[9:12]])
