@@ -99,7 +99,7 @@ def compile_program(program: Program, where: Slice, dump: str | None = None) -> 
     )
     fits = memory.used <= memory.there
     short = f"needs {memory.used / GIB:.2f} GiB of {memory.there / GIB:.2f} GiB"
-    layout = dict(zip(sharding.AXES, program.mesh.devices.shape, strict=True))
+    layout: dict[str, int] = dict(zip(sharding.AXES, program.mesh.devices.shape, strict=True))
     return Compiled(
         fits=fits,
         why_not="" if fits else short,

@@ -47,7 +47,7 @@ class Program:
     """
 
     name: str
-    function: Callable
+    function: Any
     arguments: tuple[Any, ...]
     mesh: Mesh
     state: int

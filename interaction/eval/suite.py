@@ -104,7 +104,10 @@ class Verdict:
 class Judge(Protocol):
     """Answers questions that no formula answers."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        ...
 
     def verdict(self, question: Question) -> Verdict:
         """Its answer; `choice` is always one of the question's choices."""

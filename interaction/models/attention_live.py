@@ -121,7 +121,7 @@ def attend_live(
     def one_device(*arrays):
         *others, planned = arrays
         planned = jax.tree.map(lambda leaf: leaf[0], planned)
-        return attend(*others, planned, across=SEQUENCE if split else None)
+        return attend(*others, planned=planned, across=SEQUENCE if split else None)
 
     mapped: Callable = jax.shard_map(
         one_device,

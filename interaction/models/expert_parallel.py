@@ -293,7 +293,7 @@ def in_live_call(
 
     def one_device(x, chosen, weights, stacks, scales, layer):
         slots, per_slot = math.prod(x.shape[:2]), chosen.shape[2]
-        flat = [x.reshape(slots, -1), chosen.reshape(slots, -1), weights.reshape(slots, -1)]
+        flat = (x.reshape(slots, -1), chosen.reshape(slots, -1), weights.reshape(slots, -1))
 
         def mine(rows, chosen, weights):
             return compute(rows, chosen, weights, stacks, scales, layer)
