@@ -84,7 +84,7 @@ def weigh_serving(
 def _served_bytes(config: InteractionConfig, mesh: MeshConfig) -> tuple[int, int]:
     """Bytes on one device of the weights, and of the state of one session for each of its lanes."""
     params, state = programs.served(config, mesh.batch_shards, mesh)
-    return programs.device_bytes(*params, mesh=mesh), programs.device_bytes(*state, mesh=mesh)
+    return programs.device_bytes(*params, layout=mesh), programs.device_bytes(*state, layout=mesh)
 
 
 @functools.cache

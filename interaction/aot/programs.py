@@ -9,7 +9,6 @@ training step is the one that `make_train_step` makes.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
