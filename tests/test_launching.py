@@ -304,9 +304,11 @@ def test_skypilot_itself_accepts_the_tasks(tmp_path):
         (Target.LOCAL, {"resources": Resources(nodes=2)}, "one node"),
         (Target.LOCAL, {"queue": "q"}, "--queue q"),
         (Target.LOCAL, {"resources": Resources(memory=3)}, "--memory 3"),
+        (Target.LOCAL, {"resources": Resources(minutes=5)}, "--minutes 5"),
         (Target.JOBSET, {}, "needs --image"),
         (Target.JOBSET, {"image": "i", "resources": Resources(tasks=2)}, "one process"),
         (Target.SKYPILOT, {"account": "a"}, "--account a"),
+        (Target.SKYPILOT, {"resources": Resources(nodes=2, minutes=5)}, "--minutes 5"),
         (Target.SKYPILOT, {"resources": Resources(tasks=2)}, "one process"),
     ],
 )

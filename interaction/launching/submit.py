@@ -4,10 +4,11 @@ In: a `Job`, a `Target`. Out: what was said or done. Printing touches nothing: n
 no other program.
 """
 
+import dataclasses
 import enum
 
 from interaction.launching import jobset, local, skypilot, slurm
-from interaction.launching.job import Job
+from interaction.launching.job import Job, Resources
 
 
 class Target(enum.Enum):
@@ -31,9 +32,10 @@ _UNUSED = {
     Target.SLURM: ("image", "volumes", "topology"),
     Target.LOCAL: (
         "image", "volumes", "topology", "queue", "account", "accelerator", "per_node", "memory",
+        "cpus", "minutes",
     ),
     Target.JOBSET: ("account",),
-    Target.SKYPILOT: ("account", "queue", "topology"),
+    Target.SKYPILOT: ("account", "queue", "topology", "minutes"),
 }  # fmt: skip
 
 
@@ -44,9 +46,10 @@ def check(job: Job, target: Target, through: Through = Through.SBATCH) -> None:
         ValueError: names what has no meaning there.
     """
     given = {**vars(job.resources), **vars(job)}
+    usual = {f.name: f.default for kind in (Job, Resources) for f in dataclasses.fields(kind)}
     for name in _UNUSED[target]:
-        if given[name]:
-            option = name.replace("_", "-").removesuffix("s")
+        if given[name] != usual[name]:
+            option = {"volumes": "volume"}.get(name, name.replace("_", "-"))
             raise ValueError(f"--{option} {given[name]} has no meaning on {target.value}")
     if through is not Through.SBATCH and target is not Target.SLURM:
         raise ValueError(f"--through {through.value} has no meaning on {target.value}")
