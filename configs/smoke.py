@@ -4,8 +4,8 @@
     python launch.py submit --on local --tasks 2 -- \\
         train --config configs/smoke.py:2 --workdir runs/smoke
 
-Hardware: any; about a minute of one CPU core, most of it compiling. Expect the loss to fall from
-about 5.6 to below 3 in 50 steps. Data need no recordings: typed facts, noise, pictures and
+Hardware: any; about a minute of one CPU core, most of it compiling. Expect the loss to fall.
+Data need no recordings: typed facts, noise, pictures and
 questions (`interaction/data/recall.py`). `arg` is the number of devices, of all processes together.
 """
 
