@@ -5,8 +5,8 @@
         train --config configs/smoke.py:2 --workdir runs/smoke
 
 Hardware: any; about a minute of one CPU core, most of it compiling. Expect the loss to fall.
-Data need no recordings: typed facts, noise, pictures and
-questions (`interaction/data/recall.py`). `arg` is the number of devices, of all processes together.
+Data need no recordings: typed facts, noise, pictures and questions (`interaction/data/recall.py`).
+`arg` is the number of devices, of all processes together.
 """
 
 from ml_collections import ConfigDict

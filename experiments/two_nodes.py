@@ -5,7 +5,7 @@
 Question: does a training that loses a process, and is then told to stop, arrive where one that was
 left alone arrives? Cost: a few minutes of two CPU cores, most of it compiling. Expectation: the
 same losses within 1e-4 relative, every step there, at most one interval of steps done twice.
-Finding: none yet; it has not been run to its end. It writes the figures and a transcript beside this
+Finding: none yet; it has not been run to its end. It writes figures and a transcript beside this
 file, as `.json` and `.txt`.
 
 The cluster runs on this machine (`tests/slurm_for_tests.py`): two node daemons, real scheduling,
