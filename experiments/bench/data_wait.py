@@ -50,7 +50,7 @@ ROWS = {
 }
 # Processor seconds of a stand-in step -> how many are measured. A step of mini takes longer than
 # the longest of them.
-STAND_INS = {0.8: 6, 0.2: 12, 0.05: 24}
+STAND_INS = {0.4: 5, 0.1: 10, 0.02: 20}
 
 
 def prepare(config, shards, size: int, count: int) -> dict[str, float]:
@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", action="store_true", help="mini's own step too")
     parser.add_argument("--steps", type=int, default=8, help="of the real step")
-    parser.add_argument("--sessions", type=int, default=18, help="in the set of shards")
+    parser.add_argument("--sessions", type=int, default=12, help="in the set of shards")
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "data_wait.json")
     options = parser.parse_args()
     values = mini.get_config().to_dict()
