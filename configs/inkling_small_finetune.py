@@ -45,6 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.trainer = "interaction"
     model = inkling_small.get_config().model
     model.transformer.unpadded_vocabulary = RELEASED_IDS + CONTROL_TOKENS
+    model.transformer.recompute = "layers"
     model.ordinary_tokens = RELEASED_IDS
     model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
     model.max_text_out = 16

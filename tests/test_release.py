@@ -25,7 +25,7 @@ from interaction.checkpoints.huggingface import import_checkpoint, load_params
 from interaction.checkpoints.huggingface_config import read_config
 from interaction.checkpoints.native import flatten, unflatten
 from interaction.models import declare
-from interaction.models.config import FlowConfig, InteractionConfig
+from interaction.models.config import FlowConfig, InteractionConfig, Recompute
 from interaction.models.parameters import abstract_params, interaction_specs
 from interaction.models.release import RELEASED, start_from_release
 from interaction.models.vocoder import save_vocoder
@@ -54,11 +54,22 @@ def release(tmp_path_factory):
     """The folder, the model's configuration, and what the importer makes of the folder."""
     folder = tmp_path_factory.mktemp("release")
     source = folder / "source"
-    write_released(source, "inkling_mixed", {"vocab_size": ROWS, "unpadded_vocab_size": KEPT})
+    text = {
+        "vocab_size": ROWS,
+        "unpadded_vocab_size": KEPT,
+        "num_hidden_layers": 2,
+        "layer_types": ["hybrid_sliding", "hybrid"],
+        "mlp_layer_types": ["dense", "sparse"],
+    }
+    write_released(source, "inkling_mixed", text)
     import_checkpoint(source, folder / "native")
     released = read_config(source).config
     assert isinstance(released, InteractionConfig)
-    stack = dataclasses.replace(released.transformer, unpadded_vocabulary=KEPT + len(Control))
+    stack = dataclasses.replace(
+        released.transformer,
+        unpadded_vocabulary=KEPT + len(Control),
+        recompute=Recompute.LAYERS,
+    )
     config = dataclasses.replace(
         released,
         transformer=stack,
