@@ -11,7 +11,8 @@ baseline that is right more often and later than a checkpoint as small as ours.
 Finding: `evaluation_small.json` beside this file, and the table that this prints and fills in.
 
 One sample per scene shows that everything runs and where the anchors lie; intervals are as wide as
-n says, and nothing here is to be read as a comparison with published figures.
+n says, and nothing here is to be read as a comparison with published figures. Where the oracle is
+not at the top, the recogniser misheard it; `--ears text` tells.
 """
 
 import argparse
@@ -115,8 +116,8 @@ def table(found: dict) -> str:
     lines.append("")
     lines.append(
         f"One sample per scene, seed {found['evaluation']['seed']}, {found['mode']} scoring, "
-        f"{found['clock']}; {wall / 60:.1f} minutes in {how} processes "
-        "(`experiments/evaluation_small.json`)."
+        f"{found['clock']}, words by the ears `{found['evaluation']['ears']}`; "
+        f"{wall / 60:.1f} minutes in {how} processes (`experiments/evaluation_small.json`)."
     )
     return "\n".join(lines)
 

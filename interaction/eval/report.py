@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from interaction.eval.evaluate import Evaluation, Outcome, figure_to_dict
+from interaction.eval.evaluate import Evaluation, Outcome, ears_of, figure_to_dict
 from interaction.eval.published import PUBLISHED, beside
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run, Sample
 from interaction.eval.report_plots import latency_plots, step_plot
@@ -68,7 +68,7 @@ def report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any
             | {name: round(seconds, 2) for name, seconds in dataclasses.asdict(o.spent).items()}
             for o in outcomes
         ],
-        "suites": [_suite(outcome) for outcome in _first_of_suites(outcomes)],
+        "suites": [_suite(evaluation, outcome) for outcome in _first_of_suites(outcomes)],
         "rows": rows(outcomes),
         "published": [dataclasses.asdict(item) for item in PUBLISHED],
         "samples": [
@@ -90,13 +90,14 @@ def _first_of_suites(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return list({outcome.part.name: outcome for outcome in reversed(outcomes)}.values())[::-1]
 
 
-def _suite(outcome: Outcome) -> dict[str, Any]:
+def _suite(evaluation: Evaluation, outcome: Outcome) -> dict[str, Any]:
     part = outcome.part
     source = dataclasses.asdict(part.suite.source)
     source["small_set"] = source.pop("generated")
     return source | {
         "name": part.name,
         "generated": part.generated,
+        "ears": ears_of(evaluation, part.suite).name,
         "samples": len(part.samples),
         "seconds": round(sum(sample.seconds for sample in part.samples), 1),
     }

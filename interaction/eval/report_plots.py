@@ -34,7 +34,7 @@ def step_plot(outcomes: Sequence[Outcome]) -> tuple[str, bytes]:
     axes.set_xscale("log")
     axes.set_xlabel("measured time of a step, ms", fontsize=8)
     axes.set_ylabel("share of steps", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
     return "Time of the steps", _svg(picture)
 
 
@@ -74,7 +74,7 @@ def _latency(key: tuple[str, str, str], systems: dict[str, list[float]]) -> tupl
         )
     axes.set_xlabel("seconds", fontsize=8)
     axes.set_ylabel("share of samples", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
     title = f"{suite}, {scene}: {name}, compute time measured"
     return title, _svg(picture)
 

