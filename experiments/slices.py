@@ -238,8 +238,10 @@ activations, latency of collectives (a micro-turn with 16 ids has 18 passes thro
 peaks that nothing reaches are not in it. Written by `experiments/slices.py`; all rows are in
 `slices.json`. The description of an H200 that its compiler is given was made by hand
 (`interaction/aot/h200_target.textproto`), and no program compiled so was loaded on one."""
-NOTHING_COMPILED = """No full-size program is in this table yet: `experiments/slices.py --compile all` puts them
-here, one after the other (some minutes of a core each)."""
+NOTHING_COMPILED = (
+    "No full-size program is in this table yet: `experiments/slices.py --compile all` puts them\n"
+    "here, one after the other (some minutes of a core each)."
+)
 COMPILED_HEAD = """GiB of one device; the last column is the computed least time in ms.
 
 | program | mesh | arguments | in place | temporary | all | verdict | ms |
