@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import launch
@@ -18,10 +19,16 @@ from interaction import configuration, sharding
 from interaction.aot import choose, collectives, command, hardware, programs, tally
 from interaction.aot.hardware import GIB, Slice
 from interaction.models import declare, transformer
-from interaction.models.config import AttentionConfig, AttentionKind, InteractionConfig, MlpKind
+from interaction.models.config import (
+    AttentionConfig,
+    AttentionKind,
+    InteractionConfig,
+    MlpKind,
+    Recompute,
+)
 from interaction.models.parameters import transformer_specs
 from interaction.sharding import MeshConfig
-from tests.models_for_tests import tiny
+from tests.models_for_tests import random_params, tiny
 
 ONE = MeshConfig()
 
@@ -141,7 +148,7 @@ def two_layers() -> InteractionConfig:
     return dataclasses.replace(tiny(), transformer=stack)
 
 
-@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("passes", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_count_is_that_of_an_unrolled_compile(passes):
     """XLA counts loop bodies once, so both layers stand in the program; its count has softmax,
     norms and such besides. Without experts sent anywhere, every slot goes through all of them."""
@@ -161,6 +168,24 @@ def test_the_count_is_that_of_an_unrolled_compile(passes):
     assert passes * (layers + heads) == pytest.approx(counted, rel=0.08)
     routed, _ = tally.forward_flops(config, work, ONE)
     assert routed < 0.75 * layers
+
+
+@pytest.mark.slow
+def test_layers_computed_again_give_the_same_gradients():
+    stack = two_layers().transformer
+    params = random_params(two_layers())["transformer"]
+    tokens = jnp.arange(60).reshape(2, 30) % stack.vocabulary
+
+    def loss(params, stack):
+        return jnp.mean(transformer.forward_tokens(params, tokens, stack) ** 2)
+
+    again = dataclasses.replace(stack, recompute=Recompute.LAYERS)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    plain, found = gradient(params, stack), gradient(params, again)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    text = str(jax.make_jaxpr(lambda p: loss(p, again))(params))
+    assert "checkpoint" in text or "remat" in text
 
 
 def test_a_live_call_by_hand():

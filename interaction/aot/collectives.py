@@ -25,6 +25,7 @@ _CALLED = re.compile(
     r"(?:to_apply|calls|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_STARTS = re.compile(rf"[\s)}}]({'|'.join(KINDS)})(?:-start)?\(")
 _SHAPE = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 
 
@@ -133,6 +134,8 @@ def _times(computations: dict[str, list[str]], entry: str, unknown_trips: int) -
             if " while(" in line:
                 known = re.search(r"known_trip_count[^\d]*(\d+)", line)
                 trips = int(known[1]) if known else unknown_trips
+            if " async-done(" in line or " async-update(" in line:
+                continue  # they name what async-start began
             inside = _CALLED.findall(line)
             for listed in _BRANCHES.findall(line):
                 inside += [one.strip().lstrip("%") for one in listed.split(",")]
@@ -150,10 +153,8 @@ def _times(computations: dict[str, list[str]], entry: str, unknown_trips: int) -
 
 def _kind(right: str) -> str | None:
     """Which collective an instruction starts; None: none, or only its end."""
-    for kind in KINDS:
-        if re.search(rf"[\s)}}]{kind}(-start)?\(", right):
-            return kind
-    return None
+    found = _STARTS.search(right)
+    return found[1] if found else None
 
 
 def _tuple(right: str) -> tuple[str, str, str]:
