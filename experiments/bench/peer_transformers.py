@@ -1,10 +1,10 @@
-"""The peer: `transformers` Inkling in torch, serving timed micro-turns over a pipe.
+"""The peer: `transformers` Inkling in torch, serving timed micro-turns or training over a pipe.
 
 In: lines of JSON on standard input: first the sizes (`InklingTextConfig` fields) and the number of
-threads, then one request a line, the tokens of a micro-turn. Out: one line of JSON each, first
-versions and parameter count, then the seconds that the micro-turn took and the tokens put out.
-Runs in the reference environment (`experiments/parity/requirements.txt`), imports nothing of this
-project, and is started by `against_transformers.py`.
+threads, then one request a line, the tokens of a micro-turn or a batch to train on. Out: one line
+of JSON each, first versions and parameter count, then the seconds that it took and the tokens put
+out or the loss. Runs in the reference environment (`experiments/parity/requirements.txt`), imports
+nothing of this project, and is started by `against_transformers.py` and `training.py`.
 """
 
 import json
@@ -41,6 +41,16 @@ def micro_turn(model, cache, tokens: list[int], put_out: int) -> list[int]:
     return out
 
 
+def train_step(model, rule, batch: list[list[int]]) -> float:
+    """Forward, backward and the update on every next token of a batch; the loss."""
+    tokens = torch.tensor(batch)
+    rule.zero_grad(set_to_none=True)
+    loss = model(tokens, labels=tokens, use_cache=False).loss
+    loss.backward()
+    rule.step()
+    return loss.item()
+
+
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not reach the pipe
@@ -54,6 +64,7 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     model = build(request["config"])
     cache = DynamicCache(config=model.config)
+    rule = torch.optim.AdamW(model.parameters(), lr=request.get("learning_rate", 1e-3))
     reply(
         torch=torch.__version__,
         transformers=transformers.__version__,
@@ -64,11 +75,14 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         started, used = time.perf_counter(), time.process_time()
-        out = micro_turn(model, cache, request["tokens"], request["put_out"])
+        if "batch" in request:
+            out = {"loss": train_step(model.train(), rule, request["batch"])}
+        else:
+            out = {"tokens": micro_turn(model, cache, request["tokens"], request["put_out"])}
         reply(
             seconds=time.perf_counter() - started,
             cpu_seconds=time.process_time() - used,
-            tokens=out,
+            **out,
         )
 
 
