@@ -35,7 +35,7 @@ test: $(READY)
 	$(PYTHON) -m pytest -n 2 --dist loadfile $(TESTS)
 
 test-slow: $(READY)
-	$(PYTHON) -m pytest -m slow $(TESTS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m slow $(TESTS)
 
 # Starts SLURM on this machine (Debian's slurm-wlm and munge, root) and runs jobs on it.
 test-slurm: $(READY)
