@@ -68,7 +68,7 @@ def test_one_process_learns_and_reads_in_order(one):
     metrics, _ = one
     assert column(metrics, "step") == list(range(1, STEPS + 1))
     assert column(metrics, "first") == [BATCH * step for step in range(STEPS)]
-    assert metrics[-1]["loss"] < 0.05 * metrics[0]["loss"]
+    assert metrics[-1]["loss"] < 0.1 * metrics[0]["loss"]
 
 
 @pytest.mark.parametrize("processes", [2, 4])
