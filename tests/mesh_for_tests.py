@@ -22,8 +22,10 @@ from interaction.models import interaction_model, transformer
 from interaction.models.config import AttentionConfig, InteractionConfig
 from interaction.models.parameters import abstract_params, param_axes
 from interaction.session.state import init_state, state_specs
+from interaction.session.step import microturn_step
 from interaction.shapes import Array
 from interaction.sharding import MeshConfig, Purpose
+from interaction.streams.weave import LaneInput, weave_inputs
 from interaction.train import losses
 from interaction.types import AudioChunk, Batch, Control, MicroTurn
 from tests.models_for_tests import DENSE, GLOBAL, LOCAL, MOE, padded, random_params, tiny
