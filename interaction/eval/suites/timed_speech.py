@@ -11,6 +11,7 @@ the expected words themselves, and nothing else, are put out at a time when they
 under the announced rule one who says them without pause is always right.
 """
 
+import abc
 import dataclasses
 import json
 import math
@@ -268,15 +269,15 @@ def _lateness(words, example: Example, same) -> float:
     return math.nan
 
 
-class TimedSpeech:
+class TimedSpeech(abc.ABC):
     """What both suites are; each has a `name`, a `source`, and makes its own examples."""
 
     name: str
     source: Source
 
+    @abc.abstractmethod
     def make(self, index: int, seed: int) -> tuple[Example, np.ndarray]:
         """One generated example and its sound, float32 ``[W]`` at 16 kHz."""
-        raise NotImplementedError
 
     def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
         """`size` instructions, kinds in turn; needs the `voices` extra."""
