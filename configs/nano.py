@@ -6,15 +6,20 @@ Hardware: one CPU core (AMD EPYC, AVX2) and part of a second one that prepares d
 1.5 s a step, 1 h 50 min; the clips are prepared once, some 10 minutes more. Expect the figures of
 `checkpoints/nano/README.md`. What it learns: `interaction/data/conversations.py`.
 `get_config("smoke")` runs the same way in about two minutes and learns nothing.
+
+    python launch.py train --config configs/nano.py:more --workdir runs/nano_more
+
+goes on from the first part with more speech that calls for no answer and a wider range of vocal
+tracts, and averages the weights.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The run; `arg` is empty or ``smoke``."""
-    if arg not in ("", "smoke"):
-        raise ValueError(f"arg={arg!r} must be empty or 'smoke'")
+    """The run: "" is the first part, ``more`` the second; or ``smoke``."""
+    if arg not in ("", "more", "smoke"):
+        raise ValueError(f"arg={arg!r} must be empty, 'more' or 'smoke'")
     layers = 6
     config = ConfigDict()
     config.trainer = "interaction"
@@ -60,4 +65,11 @@ def get_config(arg: str = "") -> ConfigDict:
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     config.log_every = 5 if arg == "smoke" else 20
     config.checkpoint_minutes = 5.0
+    if arg == "more":
+        config.start, config.steps = "runs/nano/final", 2400
+        config.data.update(seed=1, warp=0.15)
+        config.data.mixture = dict(
+            digits=0.44, negatives=0.24, quiet=0.03, flashes=0.09, kicks=0.14, still=0.06
+        )
+        config.optimizer.update(learning_rate=1.0e-3, warmup=60, decay_share=0.5, average=0.995)
     return config

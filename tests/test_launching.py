@@ -34,7 +34,8 @@ here = pathlib.Path(sys.argv[1])
 process = os.environ.get("PROCESS_ID") or os.environ.get("SLURM_PROCID", "0")
 point = sys.argv[3] if len(sys.argv) > 3 else "0"
 mine = here / f"{point}-{process}"
-start = len(mine.read_text().splitlines()) if mine.exists() else 0
+noted = len(mine.read_text().splitlines()) if mine.exists() else 0
+start = int(os.environ.get("SLURM_RESTART_COUNT", noted))  # SLURM's own count where it has one
 names = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "SLURM_NTASKS")
 with mine.open("a") as file:
     file.write(f"{start} " + " ".join(os.environ.get(n, "-") for n in names) + "\\n")
@@ -42,7 +43,7 @@ acts = sys.argv[2].split(";")[start].split(",")
 act = acts[min(int(process), len(acts) - 1)]
 if act == "kill":  # once the others have noted this start
     others = [here / f"{point}-{p}" for p in range(int(os.environ.get("NUM_PROCESSES", 1)))]
-    while not all(o.exists() and len(o.read_text().splitlines()) > start for o in others):
+    while not all(o.exists() and f"\\n{start} " in "\\n" + o.read_text() for o in others):
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 if act == "wait":
