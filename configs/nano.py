@@ -66,7 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.log_every = 5 if arg == "smoke" else 20
     config.checkpoint_minutes = 5.0
     if arg == "more":
-        config.start, config.steps = "runs/nano/final", 2400
+        config.start, config.steps = "runs/nano/final", 1700
         config.data.update(seed=1, warp=0.15)
         config.data.mixture = dict(
             digits=0.44, negatives=0.24, quiet=0.03, flashes=0.09, kicks=0.14, still=0.06
