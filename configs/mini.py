@@ -49,7 +49,7 @@ LATE_BEHAVIOURS = (
     ("delegate", 1.6),
 )
 
-# The last part: time is kept in the open, cues are shown (`interaction/data/curriculum/timing.py`).
+# The third part: time is kept in the open, cues are shown (`curriculum/timing.py`).
 CLOCK_BEHAVIOURS = (
     ("digits", 0.4),
     ("ask", 1.2),
@@ -68,11 +68,30 @@ CLOCK_BEHAVIOURS = (
     ("delegate", 1.4),
 )
 
+# And the last: what is heard and seen is shown too, and voices are varied.
+SHOWN_BEHAVIOURS = (
+    ("digits", 0.8),
+    ("ask", 0.9),
+    ("pause", 0.6),
+    ("for_others", 0.7),
+    ("count_aloud", 0.6),
+    ("story", 0.4),
+    ("requests", 1.2),
+    ("chatter", 0.5),
+    ("in_seconds", 2.4),
+    ("every_seconds", 1.8),
+    ("how_long", 0.8),
+    ("cue", 2.6),
+    ("check_counting", 1.4),
+    ("translate", 0.8),
+    ("delegate", 1.2),
+)
+
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The run: "" is the first part, ``late`` and ``clock`` the next ones; or ``smoke``."""
-    if arg not in ("", "late", "clock", "smoke"):
-        raise ValueError(f"arg={arg!r} must be empty, 'late', 'clock' or 'smoke'")
+    """The run: "" is the first part, ``late``, ``clock``, ``shown`` the next; or ``smoke``."""
+    if arg not in ("", "late", "clock", "shown", "smoke"):
+        raise ValueError(f"arg={arg!r} must be empty, 'late', 'clock', 'shown' or 'smoke'")
     config = nano.get_config("smoke" if arg == "smoke" else "")
     config.curriculum = dict(
         seed=0,
@@ -93,7 +112,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.batch = 6
     if arg != "smoke":
         config.steps = 3400
-    if arg in ("late", "clock"):
+    if arg in ("late", "clock", "shown"):
         config.optimizer.update(warmup=40, decay_share=0.5, average=0.995)
     if arg == "late":
         config.start, config.steps = "runs/mini/latest", 1150
@@ -104,4 +123,11 @@ def get_config(arg: str = "") -> ConfigDict:
         config.start, config.steps = "runs/mini_late/final", 2700
         config.curriculum.update(seed=2, behaviours=CLOCK_BEHAVIOURS, plain_share=0.12)
         config.curriculum.seen_share = 0.28
+    if arg == "shown":
+        config.start, config.steps = "runs/mini_clock/final", 2000
+        config.curriculum.update(seed=3, behaviours=SHOWN_BEHAVIOURS, plain_share=0.22)
+        config.curriculum.seen_share = 0.28
+        config.curriculum.plain.mixture = dict(
+            digits=0.52, negatives=0.2, quiet=0.02, flashes=0.09, kicks=0.14, still=0.03
+        )
     return config

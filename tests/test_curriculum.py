@@ -16,6 +16,7 @@ from interaction.data.curriculum.sessions import (
 )
 from interaction.data.digits import TEST_VOICES, TRAIN_VOICES
 from interaction.data.pipeline import fitted
+from interaction.data.voices import EspeakVoice, espeak_words, resized
 from interaction.streams.audio import CHUNK
 from interaction.streams.layout import WeaveConfig
 from interaction.streams.text import ByteTokenizer, ChannelReader
@@ -87,6 +88,33 @@ def test_stop_ends_the_counting(supply):
         spoken = [m for m, o in enumerate(put_out) if o.tokens[-1] == speaks]
         assert 0.2 * (spoken[-1] + 1) <= limit
     assert seen > 2
+
+
+def test_what_is_understood_is_shown_as_it_is_heard(supply):
+    """The number while the sentence goes on, then once a second; a cue beside its look-alikes."""
+    voices = [supply.session(seed, "in_seconds", varied=False) for seed in range(6)]
+    spoken = [session for session in voices if not session.typed]
+    assert spoken
+    for session in spoken:
+        (moment,) = [m for m in session.moments if m.name == "in seconds"]
+        number = str(round(moment.end - moment.start))
+        heard, clock, word, *left = [d for d in session.due if d.behaviour != "turn"]
+        assert (heard.write, clock.write, word.write) == (number, number, moment.detail)
+        assert heard.border < moment.start <= clock.border < word.border
+        assert left[-1].say == moment.detail
+        assert clock.micro_turn + 5 * int(number) == left[-1].micro_turn
+    for seed in range(4):
+        for due in supply.session(seed, "cue", varied=False).due:
+            assert due.write in lexicon.CUES
+            assert (due.say == "now") == (due.behaviour == "cue")
+
+
+def test_a_throat_changes_pace_and_leaves_the_words():
+    spoken = espeak_words("red seven", EspeakVoice("en-us+max"))
+    smaller = resized(spoken, 1.25)
+    assert len(smaller.samples) == pytest.approx(len(spoken.samples) / 1.25, abs=2)
+    assert [w.text for w in smaller.words] == [w.text for w in spoken.words]
+    assert smaller.words[-1].end == pytest.approx(spoken.words[-1].end / 1.25)
 
 
 def test_outputs_read_back_as_what_was_due(supply):

@@ -70,6 +70,15 @@ class Spoken:
     words: tuple[SpokenWord, ...]
 
 
+def resized(spoken: Spoken, factor: float) -> Spoken:
+    """The same words from a throat `factor` times smaller: pace, pitch and formants times that."""
+    samples = soxr.resample(spoken.samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ")
+    words = tuple(
+        SpokenWord(word.text, word.start / factor, word.end / factor) for word in spoken.words
+    )
+    return Spoken(samples.astype(np.float32), words)
+
+
 class _Event(ctypes.Structure):
     """`espeak_EVENT` of espeak-ng's `speak_lib.h`."""
 

@@ -16,13 +16,14 @@ from interaction.data import sounds
 from interaction.data.clips import Clip, Sound, Split
 from interaction.data.curriculum import voice
 from interaction.data.digits import TEST_VOICES, TRAIN_VOICES
-from interaction.data.voices import SAMPLE_RATE, EspeakVoice, Spoken, espeak_words
+from interaction.data.voices import SAMPLE_RATE, EspeakVoice, Spoken, espeak_words, resized
 from interaction.microturn import MICRO_TURN_SECONDS, first_border_after, output_seconds
 from interaction.streams.audio import CHUNK
 from interaction.types import Control
 
 ANSWER_DELAY = 0.09  # seconds after the end of what is answered, as in `conversations`
 CHARACTERS = 8  # of text that a micro-turn puts out at most, beside its control tokens
+THROATS = (0.8, 1.25)  # smallest and largest factor on a training voice's pitch and formants
 TYPING = 15  # characters that a micro-turn takes in at most
 
 
@@ -107,7 +108,8 @@ class Script:
         random: the session's generator.
         split: whose voices and words are used.
         micro_turns: its length.
-        bank: clips of people, noises and the like.
+        bank: clips of people, noises and the like. With it, voices are varied in the size of
+            their throats too: there are few of them to learn from.
         text_share: how often an instruction is typed.
     """
 
@@ -122,6 +124,7 @@ class Script:
         self.level = float(random.uniform(-42.0, -14.0))
         self.user = self._voice()
         self.other = self._voice()
+        self._throats = {voice: self._throat() for voice in (self.user, self.other)}
 
     def _voice(self) -> EspeakVoice:
         names = TRAIN_VOICES if self.split is Split.TRAIN else TEST_VOICES
@@ -131,11 +134,19 @@ class Script:
             int(random.integers(25, 75)), int(random.integers(30, 70)),
         )  # fmt: skip
 
+    def _throat(self) -> float:
+        if self.bank is None or self.random.random() < 0.3:
+            return 1.0
+        return float(self.random.uniform(*THROATS))
+
     # ------------------------------------------------------------ what comes in
 
     def hear(self, text: str, *, by: EspeakVoice | None = None, at: float | None = None) -> Said:
         """The user says a text at the cursor (or at `at`), which moves to its end."""
-        spoken = espeak_words(text, by or self.user)
+        by = by or self.user
+        spoken = espeak_words(text, by)
+        if self._throats[by] != 1.0:
+            spoken = resized(spoken, self._throats[by])
         return self._put(spoken, self.now if at is None else at, moves=at is None)
 
     def hear_clip(self, clip: Clip) -> Said:
@@ -190,11 +201,16 @@ class Script:
             self.now = end
         return end
 
-    def ask(self, text: str) -> float:
-        """An instruction by voice or by typing; seconds from which it can be followed."""
+    def instruct(self, text: str) -> Said:
+        """An instruction by voice, or by typing (without words); its end is when it is followed."""
         if self.random.random() < self.text_share:
-            return self.type(text.lower()) - ANSWER_DELAY
-        return self.hear(text).end
+            start = self.now
+            return Said(start, self.type(text.lower()) - ANSWER_DELAY, ())
+        return self.hear(text)
+
+    def ask(self, text: str) -> float:
+        """Seconds from which an instruction by voice or by typing can be followed."""
+        return self.instruct(text).end
 
     def wait(self, low: float, high: float | None = None) -> None:
         """Nothing happens for a while."""

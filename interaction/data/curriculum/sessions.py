@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from interaction.data import sounds
 from interaction.data import video as videos
 from interaction.data.clips import ClipBank, Split
 from interaction.data.config import DataConfig
@@ -208,6 +209,8 @@ class Curriculum:
 
     def _done(self, script: Script, names, tubelets) -> Session:
         if self.plain is not None:
+            if script.random.random() < 0.5:
+                script.sound[:] = sounds.coloured_response(script.random, script.sound)
             self.plain.add_noise(script.random, script.sound)
         return Session(
             tuple(names), script.micro_turns, script.sound, tubelets, tuple(script.typed),

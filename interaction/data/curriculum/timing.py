@@ -3,15 +3,17 @@
 In: a `Script`. Out: it has grown by one episode. Behaviours 3 and 4 of the curriculum: TimeSpeak
 and CueSpeak in small.
 
-The model keeps time in the open: once a second it shows (`write`, never spoken) how many seconds
-are left, or how many have gone by. A wait of eight seconds so becomes eight steps of one, each
-within reach of the local layers, and a user sees that he was understood. A cue is shown likewise.
+The model works in the open. What an instruction asks for is shown (`write`, never spoken) while it
+is still being said, so that nothing has to be kept that is not written down, and a user sees that
+he was understood. Once a second it shows how many seconds are left, or how many have gone by: a
+wait of eight seconds so becomes eight steps of one, each within reach of the local layers. Words
+that might be the cue, and numbers that are checked, are shown as they are heard.
 """
 
 from collections.abc import Iterable
 
 from interaction.data.curriculum import lexicon as words
-from interaction.data.curriculum.script import ANSWER_DELAY, Script
+from interaction.data.curriculum.script import ANSWER_DELAY, Said, Script
 from interaction.data.curriculum.talking import question
 from interaction.microturn import MICRO_TURN_SECONDS, first_border_after, output_seconds
 
@@ -35,24 +37,38 @@ def _clock(script: Script, begins: int, numbers: Iterable[int], until: float) ->
             script.answer("clock", output_seconds(here), delay=0.0, write=str(number))
 
 
+def _understood(script: Script, said: Said, seconds: int, word: str) -> None:
+    """Shows number and word of an instruction, each as soon as it is heard, and the number again
+    when the wait begins."""
+    ends = {text: end for text, _, end in said.words if end < said.end - 0.05}
+    for text, shown in ((words.NUMBERS[seconds], str(seconds)), (word, word)):
+        if text in ends:
+            script.answer("shown", ends[text], write=shown)
+    script.answer("clock", said.end, write=str(seconds))
+    if word not in ends:
+        script.answer("shown", said.end + MICRO_TURN_SECONDS, write=word)
+
+
 def in_seconds(script: Script) -> None:
     """ "In N seconds say W"; now and then a question comes meanwhile."""
     seconds = int(script.random.integers(2, 9))
     word = _pick(script, words.REPEATABLE)
-    end = script.ask(f"in {words.NUMBERS[seconds]} seconds say {word}")
+    said = script.instruct(f"in {words.NUMBERS[seconds]} seconds say {word}")
+    end = said.end
     script.note("in seconds", end, end + seconds, word)
+    _understood(script, said, seconds, word)
     begins = first_border_after(end + ANSWER_DELAY)
     over = output_seconds(begins + seconds * SECOND)
-    left = range(seconds, 0, -1)
+    left = range(seconds - 1, 0, -1)
     if seconds >= 6 and script.random.random() < 0.4:
         script.now = max(script.now, end)
         script.wait(0.3, 0.6)
         first, rest, reply = question(script)
         asked = script.ask(f"{first} {rest}")
         if asked < end + seconds - 1.5:
-            _clock(script, begins, left, asked)
+            _clock(script, begins + SECOND, left, asked)
             script.answer("turn", asked, say=reply)
-    _clock(script, begins, left, over)
+    _clock(script, begins + SECOND, left, over)
     script.answer("in seconds", over, delay=0.0, say=word)
     script.settle()
 
@@ -62,13 +78,16 @@ def every_seconds(script: Script) -> None:
     seconds = int(script.random.integers(2, 5))
     times = int(script.random.integers(2, 5))
     word = _pick(script, words.REPEATABLE)
-    end = script.ask(f"every {words.NUMBERS[seconds]} seconds say {word} until I say stop")
-    begins = first_border_after(end + ANSWER_DELAY)
+    said = script.instruct(f"every {words.NUMBERS[seconds]} seconds say {word} until I say stop")
+    _understood(script, said, seconds, word)
+    begins = first_border_after(said.end + ANSWER_DELAY)
     for index in range(1, times + 1):
-        script.note("every seconds", end, end + index * seconds, word)
+        script.note("every seconds", said.end, said.end + index * seconds, word)
         over = begins + seconds * SECOND
         _clock(script, begins, range(seconds, 0, -1), output_seconds(over))
-        script.answer("every seconds", output_seconds(over), delay=0.0, say=word)
+        script.answer(
+            "every seconds", output_seconds(over), delay=0.0, write=str(seconds), say=word
+        )
         begins = over
     script.now = script.speech_ends()
     script.wait(0.1, max(0.2, seconds - 1.6))
@@ -107,10 +126,13 @@ def cue(script: Script) -> None:
     places = set(script.random.choice(range(1, count - 1), int(script.random.integers(1, 3))))
     for index in range(count):
         is_cue = index in places and (index - 1) not in places
-        said = script.hear(word if is_cue else _pick(script, others))
+        text = word if is_cue else _pick(script, others)
+        said = script.hear(text)
         if is_cue:
             script.note("cue", said.start, said.end, word)
-            script.answer("cue", said.end, say="now")
+            script.answer("cue", said.end, write=word, say="now")
+        elif text in words.CUES:
+            script.answer("heard", said.end, write=text)
         script.wait(0.12, 0.4)
     said = script.hear("thank you")
     script.settle()
@@ -131,7 +153,9 @@ def check_counting(script: Script) -> None:
         said = script.hear(words.NUMBERS[number])
         if number != right:
             script.note("mistake", said.start, said.end, words.NUMBERS[right])
-            script.answer("correct", said.end, say=words.NUMBERS[right])
+            script.answer("correct", said.end, write=str(number), say=words.NUMBERS[right])
+        else:
+            script.answer("heard", said.end, write=str(number))
         script.wait(0.25, 0.6)
     said = script.hear("thank you")
     script.settle()

@@ -48,6 +48,9 @@ def start_and_stop(script: Script) -> np.ndarray:
 def colours_appear(script: Script) -> np.ndarray:
     """Discs of several colours come and go; the one asked for, or each one, is to be told.
 
+    Where one is asked for, each is shown (`write`) as it is seen: what was asked for and what is
+    there stand side by side.
+
     Returns:
         Frames, uint8 ``[F, 80, 80, 3]``.
 
@@ -76,8 +79,10 @@ def colours_appear(script: Script) -> np.ndarray:
         _disc(random, frames, script.split, name, here, stays)
         script.note("appears", here, here + stays, name)
         if name == wanted:
-            script.answer("appears", here, delay=SEES_COLOUR, say="now")
-        elif not wanted:
+            script.answer("appears", here, delay=SEES_COLOUR, write=name, say="now")
+        elif wanted:
+            script.answer("seen", here, delay=SEES_COLOUR, write=name)
+        else:
             script.answer("names", here, delay=SEES_COLOUR, say=name)
         here += stays + float(random.uniform(0.3, 1.2))
     return videos.finish(random, frames)
