@@ -127,7 +127,8 @@ def get_config(arg: str = "") -> ConfigDict:
         config.start, config.steps = "runs/mini_clock/final", 2000
         config.curriculum.update(seed=3, behaviours=SHOWN_BEHAVIOURS, plain_share=0.22)
         config.curriculum.seen_share = 0.28
+        config.curriculum.plain.made_up_motions = 0.55
         config.curriculum.plain.mixture = dict(
-            digits=0.52, negatives=0.2, quiet=0.02, flashes=0.09, kicks=0.14, still=0.03
+            digits=0.48, negatives=0.19, quiet=0.02, flashes=0.08, kicks=0.2, still=0.03
         )
     return config

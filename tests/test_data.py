@@ -11,7 +11,8 @@ from interaction.data import conversations as talk
 from interaction.data import filmed, pipeline, video, voices
 from interaction.data.clips import Split
 from interaction.data.config import KINDS, DataConfig, Mixture, SourceFolders
-from interaction.data.figure import JOINTS, kick_end, kick_motion, pose
+from interaction.data.figure import BONES, JOINTS, kick_end, kick_motion, pose
+from interaction.data.made_up_motions import made_up_motion
 from interaction.streams.image import tubelets as live_tubelets
 from interaction.streams.weave import unweave
 from tests.data_for_tests import SMALL, tiny_bank
@@ -86,11 +87,28 @@ def test_a_kick_goes_up_and_comes_back():
     assert foot.max() - foot[0] > 0.8
     np.testing.assert_allclose(joints[-1], joints[0], atol=1e-9)
     assert times[np.argmax(foot)] < kick_end() < times[-1]
-    np.testing.assert_allclose(pose(np.array([-1.0, 99.0])), joints[[0, -1]])
+    np.testing.assert_allclose(pose(np.array([-1.0, 99.0]), kick_motion()), joints[[0, -1]])
     thigh = np.linalg.norm(
         joints[:, JOINTS.index("left_knee")] - joints[:, JOINTS.index("left_hip")], axis=1
     )
     np.testing.assert_allclose(thigh[: len(times) // 2], 0.422, atol=1e-6)
+
+
+def test_a_made_up_movement_leaves_rest_and_comes_back():
+    spans = []
+    for seed in range(6):
+        times, joints, end = made_up_motion(np.random.default_rng(seed))
+        away = np.linalg.norm(joints - joints[0], axis=2).max(axis=1)
+        assert away[-1] < 1e-9
+        assert away.max() > 0.1
+        assert times[np.argmax(away)] < end < times[-1]
+        bones = [
+            np.linalg.norm(joints[:, JOINTS.index(a)] - joints[:, JOINTS.index(b)], axis=1)
+            for a, b, _, _ in BONES
+        ]
+        assert all(np.ptp(bone) < 1e-9 for bone in bones)  # nothing is stretched
+        spans.append(times[-1])
+    assert len(set(spans)) == 6
 
 
 def test_kicks_move_the_picture_and_still_does_not():

@@ -100,6 +100,7 @@ class DataConfig:
         noise_share: share of conversations with noise added.
         signal_to_noise: dB, lowest and highest.
         loss_share: share of conversations that lose or delay some chunks.
+        made_up_motions: share of the videos of kicks that repeat another movement, made up.
         max_lateness: a chunk comes late by at most this many micro-turns.
         time_offset: conversations start at a micro-turn up to this one (half of them at 0).
         slots, audio, patches, speech, chunks: static sizes of a batch (see `streams.weave.batch`).
@@ -121,6 +122,7 @@ class DataConfig:
     noise_share: float = 0.6
     signal_to_noise: tuple[float, float] = (5.0, 30.0)
     loss_share: float = 0.02
+    made_up_motions: float = 0.0
     max_lateness: int = 2
     time_offset: int = 3_600
     slots: int = 480
@@ -136,7 +138,10 @@ class DataConfig:
         for name in ("audio_micro_turns", "video_micro_turns", "silent_video_micro_turns"):
             if getattr(self, name) < 10:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 10")
-        for name in ("human_share", "noise_share", "loss_share", "masked_share", "slip_share"):
+        for name in (
+            "human_share", "noise_share", "loss_share", "masked_share", "slip_share",
+            "made_up_motions",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in 0..1")
         if not 0 <= self.warp < 0.5:

@@ -275,8 +275,12 @@ class Conversations:
         if kind == "still":
             tubelets = self._still(random, count)
         else:
-            make = {"flashes": videos.flashes, "kicks": videos.kicks}[kind]
-            shown = make(random, self.split, seconds=count * MICRO_TURN_SECONDS)
+            seconds = count * MICRO_TURN_SECONDS
+            if kind == "flashes":
+                shown = videos.flashes(random, self.split, seconds=seconds)
+            else:
+                made_up = self.config.made_up_motions
+                shown = videos.kicks(random, self.split, seconds=seconds, made_up=made_up)
             tubelets, ends = videos.tubelets(shown.frames), shown.event_ends
         wave, spoken = None, []
         if with_sound:

@@ -49,6 +49,18 @@ BONES = (
 )  # fmt: skip
 
 
+def _columns() -> dict[str, slice]:
+    found, column = {}, 4
+    for joint, _, _, numbers in _SKELETON:
+        if numbers:
+            found[joint] = slice(column, column + numbers)
+            column += numbers
+    return found
+
+
+COLUMNS = _columns()  # where in a row the rotation of a joint stands: a quaternion, or an angle
+
+
 def _matrix(rotation: np.ndarray) -> np.ndarray:
     """Rotation matrices ``[F, 3, 3]`` of quaternions ``[F, 4]`` (w first) or angles ``[F, 1]``."""
     if rotation.shape[1] == 1:
@@ -62,6 +74,26 @@ def _matrix(rotation: np.ndarray) -> np.ndarray:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return np.moveaxis(np.array(rows), 2, 0)
+
+
+@functools.cache
+def captured(name: str) -> np.ndarray:
+    """Rows ``[F, 44]`` of one of `MOTIONS`: seconds, root position, rotations (see `COLUMNS`)."""
+    return np.loadtxt(_FOLDER / f"humanoid3d_{name}.txt", comments="#", delimiter=",")
+
+
+def joints_of(rows: np.ndarray) -> np.ndarray:
+    """Joints ``[F, 16, 3]`` in metres of rows ``[F, 44]``: forward kinematics."""
+    place, turn = {}, {}
+    for joint, parent, offset, numbers in _SKELETON:
+        if parent is None:
+            place[joint] = rows[:, 1:4]
+        else:
+            place[joint] = place[parent] + turn[parent] @ np.asarray(offset, float)
+        if numbers:
+            local = _matrix(rows[:, COLUMNS[joint]])
+            turn[joint] = local if parent is None else turn[parent] @ local
+    return np.stack([place[joint] for joint in JOINTS], axis=1)
 
 
 def kick_motion() -> tuple[np.ndarray, np.ndarray]:
@@ -81,19 +113,9 @@ def motion(name: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if name not in MOTIONS:
         raise ValueError(f"motion {name!r} is none of {', '.join(MOTIONS)}")
-    rows = np.loadtxt(_FOLDER / f"humanoid3d_{name}.txt", comments="#", delimiter=",")
+    rows = captured(name)
     times = np.concatenate([[0.0], np.cumsum(rows[:-1, 0])])
-    place, turn, column = {}, {}, 4
-    for joint, parent, offset, numbers in _SKELETON:
-        if parent is None:
-            place[joint] = rows[:, 1:4]
-        else:
-            place[joint] = place[parent] + turn[parent] @ np.asarray(offset, float)
-        if numbers:
-            local = _matrix(rows[:, column : column + numbers])
-            turn[joint] = local if parent is None else turn[parent] @ local
-            column += numbers
-    joints = np.stack([place[joint] for joint in JOINTS], axis=1)
+    joints = joints_of(rows)
     joints[:, :, [0, 2]] -= joints[:1, :1, [0, 2]]
     last = times >= times[-1] - 1 / 3
     share = np.linspace(0.0, 1.0, last.sum())[:, None, None]
@@ -112,9 +134,9 @@ def kick_end() -> float:
     return float(times[np.flatnonzero(height > height.max() / 2)[-1]])
 
 
-def pose(times: np.ndarray, name: str = "kick") -> np.ndarray:
+def pose(times: np.ndarray, motion: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Joints ``[F, 16, 3]`` at `times` within a motion, clamped to its first and last pose."""
-    grid, joints = motion(name)
+    grid, joints = motion
     index = np.clip(np.searchsorted(grid, times, side="right") - 1, 0, len(grid) - 2)
     share = np.clip((times - grid[index]) / (grid[index + 1] - grid[index]), 0, 1)
     share = share[:, None, None]

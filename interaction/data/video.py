@@ -14,6 +14,7 @@ import numpy as np
 
 from interaction.data.clips import Split
 from interaction.data.figure import BONES, JOINTS, kick_end, kick_motion, pose
+from interaction.data.made_up_motions import made_up_motion
 
 SIZE = 80
 FRAMES_PER_SECOND = 10
@@ -229,14 +230,14 @@ def _sway(random, joints: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def figure_video(
-    random, split: Split, starts, speed: float, total: int, *, name: str = "kick"
+    random, split: Split, starts, speed: float, total: int, *, motion=None
 ) -> np.ndarray:
-    """uint8 ``[total, 80, 80, 3]``: a figure that does one of `figure.MOTIONS` at every start."""
+    """uint8 ``[total, 80, 80, 3]``: a figure that does a motion (a kick) at every start."""
     times = np.arange(total) / FRAMES_PER_SECOND
     within = np.zeros(total)
     for start in starts:
         within = np.where(times >= start, (times - start) * speed, within)
-    joints = _sway(random, pose(within, name), times)
+    joints = _sway(random, pose(within, motion or kick_motion()), times)
     frames = background(random, total, split)
     if random.random() < 0.3:
         _distractors(random, frames, split)
@@ -252,10 +253,24 @@ def figure_video(
     return finish(random, frames)
 
 
-def kicks(random, split: Split, *, seconds: float, count: int | None = None) -> Video:
-    """A video of a figure that kicks `count` times (1 to 6, as many as fit, if not given)."""
+def kicks(
+    random, split: Split, *, seconds: float, count: int | None = None, made_up: float = 0.0
+) -> Video:
+    """A video of a figure that kicks `count` times (1 to 6, as many as fit, if not given).
+
+    Args:
+        random: of everything that is drawn.
+        split: whose colours and camera angles are used.
+        seconds: its length.
+        count: of repetitions.
+        made_up: how often it repeats a movement that nobody ever made instead of a kick.
+    """
+    if made_up and random.random() < made_up:
+        times, joints, end = made_up_motion(random)
+    else:
+        (times, joints), end = kick_motion(), kick_end()
+    whole = float(times[-1])
     total = round(seconds * FRAMES_PER_SECOND)
-    whole = float(kick_motion()[0][-1])
     room = seconds - 1.1
     fits = min(6, int(room / (whole / _FASTEST + 0.1)))
     count = int(random.integers(1, fits + 1)) if count is None else count
@@ -264,8 +279,8 @@ def kicks(random, split: Split, *, seconds: float, count: int | None = None) -> 
     slowest = max(0.8, whole / (room / max(1, count) - 0.1)) if count else 0.8
     speed = float(random.uniform(min(slowest, _FASTEST), _FASTEST))
     starts = event_times(random, count, whole / speed, seconds=seconds, gap=0.1)
-    frames = figure_video(random, split, starts, speed, total)
-    return Video(frames, tuple(float(s + kick_end() / speed) for s in starts), "kicks")
+    frames = figure_video(random, split, starts, speed, total, motion=(times, joints))
+    return Video(frames, tuple(float(s + end / speed) for s in starts), "kicks")
 
 
 def still(random, split: Split, *, seconds: float) -> Video:

@@ -62,7 +62,7 @@ def repetitions(
     starts = lead + np.arange(count) * whole + np.cumsum(random.uniform(0.0, pause, count))
     starts = np.round(starts * video.FRAMES_PER_SECOND) / video.FRAMES_PER_SECOND
     total = int(np.ceil((starts[-1] + whole + tail) * video.FRAMES_PER_SECOND))
-    frames = video.figure_video(random, Split.TEST, starts, speed, total, name=name)
+    frames = video.figure_video(random, Split.TEST, starts, speed, total, motion=motion(name))
     return Repetitions(frames, tuple((float(s), float(s + whole)) for s in starts))
 
 
