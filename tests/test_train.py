@@ -25,8 +25,9 @@ from interaction.models.checkpoint import load_model
 from interaction.models.config import InteractionConfig
 from interaction.train import loop, losses, optimizer
 from interaction.train.loop import TrainConfig
+from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
-from interaction.types import AudioChunk, Batch, Control, MicroTurn
+from interaction.types import AudioChunk, Batch, Control, MicroTurn, Stream
 from tests.models_for_tests import GLOBAL, MOE, padded, random_params, tiny
 
 MODEL = tiny(attention_kinds=(GLOBAL,), mlp_kinds=(MOE,), local=None)
@@ -242,6 +243,36 @@ def test_noise_on_fed_back_speech_leaves_the_targets():
     assert float(jnp.abs(noisy.payloads.speech - batch.payloads.speech).std()) < 0.5
     assert_same(noisy.targets, batch.targets)
     assert_same(losses.noisy_feedback(batch, key, 0.0).payloads, batch.payloads)
+
+
+def test_what_is_heard_next_is_expected_from_the_frame_before_it():
+    """By hand over heard slots in order; only there, and nothing of a frame in its own state."""
+    batch = batch_of(0)
+    rng = np.random.default_rng(1)
+    hidden = rng.normal(size=(*batch.slots.token.shape, MODEL.transformer.width))
+    table = rng.normal(size=(MODEL.audio.bands * MODEL.audio.levels, MODEL.transformer.width))
+    found = losses.heard_loss(jnp.asarray(table, jnp.float32), jnp.asarray(hidden), batch)
+    errors = []
+    for lane, stream in enumerate(batch.slots.stream):
+        slots = np.flatnonzero((stream == Stream.AUDIO) & batch.slots.valid[lane])
+        assert len(slots) == 16
+        frames = batch.payloads.audio[lane].astype(int)
+        np.testing.assert_array_equal(batch.slots.payload[lane, slots], np.arange(16))
+        for slot, following in zip(slots[:-1], frames[1 : len(slots)], strict=True):
+            logits = (table @ hidden[lane, slot]).reshape(MODEL.audio.bands, -1)
+            picked = logits[np.arange(len(logits)), following]
+            errors.append((np.log(np.exp(logits).sum(1)) - picked).mean())
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_the_loss_on_what_is_heard_is_optional():
+    params, batch = random_params(MODEL, spread=0.05), batch_of(0)
+    for weight in (0.0, 0.5):
+        total = functools.partial(losses.total, config=MODEL, weights=LossConfig(heard=weight))
+        _, parts = jax.eval_shape(total, params, batch, jax.random.key(0))
+        assert ("heard" in parts) == bool(weight)
+    with pytest.raises(ValueError, match=r"heard=-1"):
+        LossConfig(heard=-1.0)
 
 
 # ---------------------------------------------------------------------------- the optimiser

@@ -2,7 +2,8 @@
 
 In: parameters, a batch, a key. Out: one number to go down, and its parts. Text is cross-entropy on
 the model's own output tokens (control tokens included); speech is the flow-matching loss on every
-chunk of mel, conditioned on the hidden state at its SPEAK slot. Losses are float32.
+chunk of mel, conditioned on the hidden state at its SPEAK slot. What is heard next may be learnt to
+be expected too, from the hidden state of each heard frame. Losses are float32.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 
 from interaction.models import flow, interaction_model
 from interaction.models.config import InteractionConfig
-from interaction.types import Batch, Control, Payloads
+from interaction.types import Batch, Control, Payloads, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,7 @@ class LossConfig:
     Attributes:
         text: weight of the text loss.
         speech: weight of the flow loss.
+        heard: weight of the loss on the next heard frame; 0: there is none.
         flow_draws: (noise, time) pairs drawn per chunk and step (as in MAR).
         own_speech_noise: greatest standard deviation of the noise put on the own speech that is
             fed back; each conversation draws its own, uniformly from 0.
@@ -29,8 +31,14 @@ class LossConfig:
 
     text: float = 1.0
     speech: float = 1.0
+    heard: float = 0.0
     flow_draws: int = 4
     own_speech_noise: float = 0.3
+
+    def __post_init__(self):
+        for name in ("text", "speech", "heard"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
 
 
 def total(
@@ -52,7 +60,11 @@ def total(
     text, text_metrics = text_loss(out.logits, batch, config)
     speech = flow_loss(params["flow"], out.hidden, batch, flow_key, weights.flow_draws)
     loss = weights.text * text + weights.speech * speech
-    parts = {"loss": loss, "text": text, "speech": speech, **text_metrics}
+    parts = {"text": text, "speech": speech, **text_metrics}
+    if weights.heard:
+        parts["heard"] = heard_loss(params["audio"]["table"], out.hidden, batch)
+        loss = loss + weights.heard * parts["heard"]
+    parts["loss"] = loss
     if capacity_factor is not None:
         parts["dropped"] = jnp.mean(out.load.dropped)
     return loss, {**parts, "load": out.load.share}
@@ -90,6 +102,32 @@ def text_loss(logits: jax.Array, batch: Batch, config: InteractionConfig) -> tup
         "token_accuracy": jnp.sum(right & there) / jnp.maximum(jnp.sum(there), 1),
         "decision_accuracy": jnp.sum(right & acts) / jnp.maximum(jnp.sum(acts), 1),
     }
+
+
+def heard_loss(table: jax.Array, hidden: jax.Array, batch: Batch) -> jax.Array:
+    """Mean cross-entropy of the next heard frame's levels, over frames that have a next one.
+
+    The readout is the audio stem's own table, as output embeddings are tied to input embeddings
+    (Press and Wolf 2017), so a model that trains with this loss has no further parameters.
+
+    Args:
+        table: ``[bands * levels, D]``.
+        hidden: ``[B, T, D]``, of all slots.
+        batch: gives the heard frames ``[B, rows, bands]`` in the order of their slots.
+    """
+    frames = batch.payloads.audio.astype(jnp.int32)
+    _, rows, bands = frames.shape
+    if rows < 2:
+        return jnp.float32(0.0)
+    heard = batch.slots.valid & (batch.slots.stream == Stream.AUDIO)
+    count = jnp.sum(heard, axis=1, keepdims=True)
+    place = jnp.argsort(~heard, axis=1, stable=True)[:, : rows - 1]
+    state = jnp.take_along_axis(hidden, place[..., None], axis=1)
+    logits = (state @ table.T).reshape(*state.shape[:2], bands, -1)
+    logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    nll = -jnp.take_along_axis(logp, frames[:, 1:, :, None], axis=-1)[..., 0].mean(axis=2)
+    follows = jnp.arange(1, rows)[None] < count
+    return jnp.sum(jnp.where(follows, nll, 0.0)) / jnp.maximum(jnp.sum(follows), 1)
 
 
 def flow_loss(
