@@ -16,7 +16,7 @@ from interaction.data.figure import kick_motion
 from interaction.microturn import MICRO_TURN_SECONDS
 
 HUES = {"red": 0.0, "yellow": 0.155, "green": 0.34, "blue": 0.62}
-SEES_MOVEMENT = 0.35  # seconds of movement, or of stillness, before it is said
+SEES_MOVEMENT = 0.25  # seconds of movement, or of stillness, before it is said
 SEES_COLOUR = 0.15
 
 
