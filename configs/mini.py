@@ -124,7 +124,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.curriculum.update(seed=2, behaviours=CLOCK_BEHAVIOURS, plain_share=0.12)
         config.curriculum.seen_share = 0.28
     if arg == "shown":
-        config.start, config.steps = "runs/mini_clock/final", 2000
+        config.start, config.steps = "runs/mini_clock/final", 2500
         config.curriculum.update(seed=3, behaviours=SHOWN_BEHAVIOURS, plain_share=0.22)
         config.curriculum.seen_share = 0.28
         config.curriculum.plain.made_up_motions = 0.55
