@@ -9,6 +9,7 @@ small enough to stay in the core's own cache, so memory is read once (measured i
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -73,7 +74,7 @@ def project(x: Array, weight: Array | Row, *, contract: int = 1) -> Array:
         ``[..., *the weight's other axes]``.
     """
     if not isinstance(weight, Row):
-        return jnp.tensordot(x, weight, contract)
+        return _whole(x, weight, contract)
     if sharding.mesh_sizes():  # a loop over tiles of a matrix that is split would gather it
         return jnp.tensordot(x, weight.whole(), contract)
 
@@ -90,6 +91,39 @@ def project(x: Array, weight: Array | Row, *, contract: int = 1) -> Array:
     return jax.lax.platform_dependent(
         x, weight.stack, weight.index, weight.scale, cpu=tiled, default=cut
     )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _whole(x: Array, weight: Array, contract: int) -> Array:
+    """The product with a matrix as it is, in training."""
+    return jnp.tensordot(x, weight, contract)
+
+
+def _whole_forward(x: Array, weight: Array, contract: int):
+    return _whole(x, weight, contract), (x, weight)
+
+
+def _whole_backward(contract: int, residual: tuple[Array, Array], gradient: Array):
+    """On CPU the gradient is laid down before it is used (left to itself, XLA writes it transposed,
+    number by number, for the product with `x`), and `x` is (XLA's fast product takes no
+    transposed left side). Measured by `experiments/bench/training_parts.py`."""
+
+    def derived(x, weight, gradient):
+        return jax.vjp(lambda *inputs: jnp.tensordot(*inputs, contract), x, weight)[1](gradient)
+
+    def laid(x, weight, gradient):
+        inputs = math.prod(weight.shape[:contract])
+        gradient = jax.lax.optimization_barrier(gradient).reshape(-1, weight.size // inputs)
+        into_x = jnp.matmul(gradient, weight.reshape(inputs, -1).T).reshape(x.shape)
+        turned = jax.lax.optimization_barrier(x.reshape(-1, inputs).T)
+        return into_x, jnp.matmul(turned, gradient).reshape(weight.shape)
+
+    if sharding.mesh_sizes():
+        return derived(*residual, gradient)
+    return jax.lax.platform_dependent(*residual, gradient, cpu=laid, default=derived)
+
+
+_whole.defvjp(_whole_forward, _whole_backward)
 
 
 def _tiled(x: Array, stack: Array, index: Array, contract: int) -> Array:

@@ -6,18 +6,24 @@ release, text through its embedding, own speech through a projection of its mel.
 the first slot of each micro-turn.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
+from interaction import sharding
+from interaction.kernels.streamed import project
 from interaction.models import transformer
 from interaction.models.attention import rms_norm, spread
 from interaction.models.config import InteractionConfig
-from interaction.shapes import Array, Float, Int
+from interaction.shapes import Array, Bool, Float, Int, UInt8
 from interaction.streams.image import normalise_patches
 from interaction.types import Payloads, Slots, Stream
 
 # The reference's stems keep this epsilon whatever the backbone's.
 STEM_EPSILON = 1e-6
+# Tubelets of a block of `used_tubelets`.
+TUBELETS = 64
 
 
 def audio_stem(
@@ -30,7 +36,7 @@ def audio_stem(
     """
     levels = jax.nn.one_hot(bins, config.audio.levels, dtype=params["table"].dtype)
     flat = levels.reshape(*bins.shape[:-1], -1)
-    return rms_norm(flat @ params["table"], params["norm"], STEM_EPSILON)
+    return rms_norm(project(flat, params["table"]), params["norm"], STEM_EPSILON)
 
 
 def vision_stem(
@@ -50,7 +56,7 @@ def vision_stem(
         x = x.reshape(n, t // time, time, h // space, space, w // space, space, c)
         x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
         x = x.reshape(n, t // time, h // space, w // space, time * space * space * c)
-        x = x @ params[f"linear_{index}"]
+        x = project(x, params[f"linear_{index}"])
         if index < len(plan) - 1:
             x = jax.nn.gelu(rms_norm(x, params[f"norm_{index}"], STEM_EPSILON), approximate=False)
     return rms_norm(x.reshape(x.shape[0], x.shape[-1]), params["final_norm"], STEM_EPSILON)
@@ -75,18 +81,86 @@ def time_features(micro_turn: Int[Array, "..."], scales: int) -> Float[Array, ".
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def _tables(params: dict, payloads: Payloads, config: InteractionConfig) -> dict:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def used_tubelets(
+    params: dict,
+    patches: UInt8[Array, "n t p q c"],
+    used_n: Bool[Array, "n"],
+    config: InteractionConfig,
+) -> Float[Array, "n D"]:
+    """`vision_stem` of the tubelets that some slot holds, in blocks; zeros for the others.
+
+    A batch reserves as many tubelets for each session as the longest film has, and most sessions
+    have none. The backward pass computes a block's states again.
+    """
+    return _used_forward(params, patches, used_n, config)[0]
+
+
+def _stem_of(params: dict, patches: Array, rows: Array, config: InteractionConfig) -> Array:
+    taken = patches.at[rows].get(mode="fill", fill_value=0)
+    return vision_stem(params, normalise_patches(taken), config)
+
+
+def _used_forward(params, patches, used_n, config):
+    number, used = used_n.size, jnp.sum(used_n, dtype=jnp.int32)
+    order = jnp.argsort(~used_n, stable=True).astype(jnp.int32)
+    order = jnp.where(jnp.arange(number) < used, order, number)
+    order = jnp.pad(order, (0, -number % TUBELETS), constant_values=number)
+    blocks = -(-used // TUBELETS)
+
+    def turn(block, out):
+        rows = jax.lax.dynamic_slice_in_dim(order, block * TUBELETS, TUBELETS)
+        return out.at[rows].set(_stem_of(params, patches, rows, config), mode="drop")
+
+    empty = jnp.zeros((number, config.transformer.width), params["final_norm"].dtype)
+    out = jax.lax.fori_loop(0, blocks, turn, empty)
+    return out, (params, patches, order, blocks)
+
+
+def _used_backward(config, residual, gradient):
+    params, patches, order, blocks = residual
+
+    def turn(block, total):
+        rows = jax.lax.dynamic_slice_in_dim(order, block * TUBELETS, TUBELETS)
+        pull = jax.vjp(lambda params: _stem_of(params, patches, rows, config), params)[1]
+        (into,) = pull(gradient.at[rows].get(mode="fill", fill_value=0))
+        return jax.tree.map(jnp.add, total, into)
+
+    total = jax.lax.fori_loop(0, blocks, turn, jax.tree.map(jnp.zeros_like, params))
+    return total, None, None
+
+
+used_tubelets.defvjp(_used_forward, _used_backward)
+
+
+def _video(params: dict, slots: Slots, patches: Array, config: InteractionConfig) -> Array:
+    """States of all tubelets of a batch, ``[B, rows, D]``."""
+    lanes, rows = patches.shape[:2]
+    at = jnp.where(slots.stream == Stream.VIDEO, slots.payload, rows)
+    used = jnp.zeros((lanes, rows), bool).at[jnp.arange(lanes)[:, None], at].set(True, mode="drop")
+    flat = patches.reshape(lanes * rows, *patches.shape[2:])
+
+    def every(params, flat, used):
+        del used
+        return vision_stem(params, normalise_patches(flat), config)
+
+    def seen(params, flat, used):
+        return used_tubelets(params, flat, used.reshape(-1), config)
+
+    if sharding.mesh_sizes() or lanes * rows <= TUBELETS:
+        states = every(params, flat, used)
+    else:
+        states = jax.lax.platform_dependent(params, flat, used, cpu=seen, default=every)
+    return states.reshape(lanes, rows, -1)
+
+
+def _tables(params: dict, slots: Slots, payloads: Payloads, config: InteractionConfig) -> dict:
     """The states of every payload table that has rows, ``[B, rows, D]``."""
     tables = {}
     if payloads.audio.shape[1]:
         tables[Stream.AUDIO] = audio_stem(params["audio"], payloads.audio, config)
     if payloads.patches.shape[1]:
-        lanes, rows = payloads.patches.shape[:2]
-        pixels = normalise_patches(
-            payloads.patches.reshape(lanes * rows, *payloads.patches.shape[2:])
-        )
-        states = vision_stem(params["vision"], pixels, config)
-        tables[Stream.VIDEO] = states.reshape(lanes, rows, -1)
+        tables[Stream.VIDEO] = _video(params["vision"], slots, payloads.patches, config)
     if payloads.speech.shape[1]:
         tables[Stream.SPEECH] = speech_stem(params["speech_in"], payloads.speech, config)
     return tables
@@ -100,7 +174,7 @@ def embed(
     x = jnp.where(
         ((slots.stream == Stream.TEXT_IN) | (slots.stream == Stream.TEXT_OUT))[..., None], text, 0.0
     )
-    tables = _tables(params, payloads, config)
+    tables = _tables(params, slots, payloads, config)
     if tables:
         rows = jnp.concatenate(list(tables.values()), axis=1)
         offset, index = 0, jnp.zeros_like(slots.payload)

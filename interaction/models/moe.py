@@ -4,9 +4,10 @@ In: hidden states. Out: mixed states and each routed expert's share of the slots
 ``sigmoid(logit) + bias`` over routed experts; weights are the softmax over log-sigmoids of the
 chosen and the shared experts together, so shared experts act as a sink; the bias never enters the
 weights (auxiliary-loss-free balancing, Wang et al. 2024, arXiv 2408.15664). Router and weights
-are float32. Training computes every expert on every slot: dropless, and exact. A live call, whose
-weights come as rows of their stacks, goes through the experts that some slot chose, each weight
-read once; the sums are the same. Where experts are split over devices, both go by way of
+are float32. Training computes every expert on every slot, except on one CPU device, where slots
+are sorted and each computes the experts that it chose: both are dropless and give the same sums. A
+live call, whose weights come as rows of their stacks, goes through the experts that some slot
+chose, each weight read once. Where experts are split over devices, both go by way of
 `expert_parallel`.
 """
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 
 from interaction import sharding
 from interaction.kernels import experts as kernel
+from interaction.kernels import experts_sorted
 from interaction.kernels.experts_plan import NOBODY
 from interaction.kernels.implementation import Implementation
 from interaction.kernels.streamed import Row, project
@@ -46,7 +48,7 @@ def route(
         Chosen experts int32 ``[B, T, A]``, their float32 weights, and those of shared experts
         ``[B, T, shared]``.
     """
-    logits = x_BTD.astype(jnp.float32) @ params["router"].astype(jnp.float32)
+    logits = project(x_BTD.astype(jnp.float32), params["router"].astype(jnp.float32))
     routed, shared = logits[..., : config.experts], logits[..., config.experts :]
     choice = jax.nn.sigmoid(routed) + params["bias"].astype(jnp.float32)[None, None]
     slots = None if isinstance(params.get("gate"), Row) else "slots"
@@ -86,6 +88,27 @@ def gated(
     hidden = hidden * jnp.einsum("BTD,EDF->BTEF", x_BTD, up)
     hidden = hidden * weights_BTE[..., None].astype(hidden.dtype)
     return jnp.einsum("BTEF,EFD->BTD", hidden, down)
+
+
+def whole_experts(
+    params: dict, x_BTD: Array, chosen_BTA: Array, weights_BTA: Array, config: TransformerConfig
+) -> Array:
+    """Routed experts of whole sequences, where no expert is on another device; zeros for slots that
+    are not there."""
+    matrices = [expert_weights(params[name]) for name in ("gate", "up", "down")]
+    B, T, A = chosen_BTA.shape
+
+    def every(x, chosen, weights, *matrices):
+        return gated(*matrices, x, dense_weights(chosen, weights, config.experts))
+
+    def chosen_alone(x, chosen, weights, *matrices):
+        flat = (x.reshape(B * T, -1), chosen.reshape(B * T, A), weights.reshape(B * T, A))
+        return experts_sorted.mix(*flat, *matrices).reshape(x.shape)
+
+    inputs = (x_BTD, chosen_BTA, weights_BTA, *matrices)
+    if sharding.mesh_sizes() or config.experts == A:
+        return every(*inputs)
+    return jax.lax.platform_dependent(*inputs, cpu=chosen_alone, default=every)
 
 
 def live_experts(params: dict, x_BTD: Array, chosen_BTA: Array, weights_BTA: Array, config):
@@ -159,6 +182,25 @@ def shared_rows(gate: Row, up: Row, down: Row, x_BTD: Array, weights_BTE: Array)
     return out
 
 
+def shared_experts(gate, up, down, x_BTD: Array, weights_BTE: Array) -> Array:
+    """Shared experts of whole sequences; on one CPU device one after the other."""
+
+    def each(*inputs):
+        *matrices, x, weights = inputs
+        out = jnp.zeros_like(x)
+        for expert in range(weights.shape[-1]):
+            gate, up, down = (matrix[expert] for matrix in matrices)
+            hidden = jax.nn.silu(project(x, gate)) * project(x, up)
+            weight = weights[..., expert, None].astype(hidden.dtype)
+            out = out + project(hidden * weight, down)
+        return out
+
+    inputs = (*(expert_weights(matrix) for matrix in (gate, up, down)), x_BTD, weights_BTE)
+    if sharding.mesh_sizes():
+        return gated(*inputs)
+    return jax.lax.platform_dependent(*inputs, cpu=each, default=gated)
+
+
 def mixture(
     params: dict,
     x_BTD: Float[Array, "B T D"],
@@ -194,10 +236,9 @@ def mixture(
             capacity_factor=capacity_factor,
         )  # fmt: skip
     else:
-        weights_BTE = dense_weights(chosen_BTA, weights_BTA, config.experts)
-        out = gated(params["gate"], params["up"], params["down"], x_BTD, weights_BTE)
+        out = whole_experts(params, x_BTD, there_BTA, weights_BTA, config)
     if config.shared_experts:
-        mix = shared_rows if live else gated
+        mix = shared_rows if live else shared_experts
         gate, up, down = (params[f"shared_{name}"] for name in ("gate", "up", "down"))
         out = out + mix(gate, up, down, x_BTD, shared_weights)
     picked = jax.nn.one_hot(chosen_BTA, config.experts) * valid_BT[..., None, None]

@@ -17,6 +17,7 @@ from interaction.kernels.streamed import Row, project
 from interaction.models import attention as att
 from interaction.models.attention import Whereabouts, rms_norm
 from interaction.models.attention_live import attend_live, plan
+from interaction.models.attention_tiles import Bias, attend_whole
 from interaction.models.cache import Stored, admit, write
 from interaction.models.config import (
     AttentionKind,
@@ -118,7 +119,7 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
         query = att.rotate(query, call.where.position, config.rotary_base)
         key = att.rotate(key, call.where.position, config.rotary_base)
     else:
-        bias = jnp.einsum("BTNr,rQ->BTNQ", project(x, p["relative"]), p["bias_table"])
+        bias = Bias(project(x, p["relative"]), p["bias_table"])
     shared = {
         "queries": call.where,
         "heads": heads,
@@ -127,7 +128,9 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
     }
     if entry is None:
         keys = dataclasses.replace(call.where, until=call.until if is_global else None)
-        out = att.attend(query, key, value, bias, keys=keys, consecutive=call.consecutive, **shared)
+        out = attend_whole(
+            query, key, value, bias, keys=keys, consecutive=call.consecutive, **shared
+        )
     else:
         assert call.places is not None
         put = functools.partial(write, window=heads.window)
@@ -138,8 +141,9 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
             value=put(entry["value"], index, place, value),
         )
         keys = Whereabouts(position=entry["position"], order=entry["order"])
+        by_distance = None if bias is None else bias.by_distance()
         out = attend_live(
-            query, entry["key"], entry["value"], index, bias, keys=keys, **shared,
+            query, entry["key"], entry["value"], index, by_distance, keys=keys, **shared,
             implementation=config.implementation,
             planned=None if call.planned is None else call.planned[kind],
         )  # fmt: skip
@@ -314,7 +318,7 @@ def logits(params: dict, hidden: Array, config: TransformerConfig) -> Array:
     if config.tied:
         scores = jnp.einsum("...D,VD->...V", x, params["embed"]["table"])
     else:
-        scores = jnp.einsum("...D,DV->...V", x, params["unembed"])
+        scores = project(x, params["unembed"])
     return scores[..., : config.logits_size].astype(jnp.float32)
 
 
