@@ -133,12 +133,12 @@ def _data_options(commands: Any) -> None:
 
 
 def _eval_options(commands: Any) -> None:
-    from interaction.eval import choose
+    from interaction.eval import options as offered
 
     evaluate = commands.add_parser(
         "eval", help="put benchmarks to systems", formatter_class=argparse.RawTextHelpFormatter
     )
-    listed = "\n".join(f"  {name}: {text}" for name, text in choose.SYSTEMS.items())
+    listed = "\n".join(f"  {name}: {text}" for name, text in offered.SYSTEMS.items())
     evaluate.add_argument("--suite", required=True, metavar="NAME[,NAME|all]", help="benchmarks")
     evaluate.add_argument(
         "--system", required=True, metavar="SYSTEM[,..]", help=f"under test:\n{listed}"
@@ -158,9 +158,9 @@ def _eval_options(commands: Any) -> None:
         "--background", choices=("none", "oracle"), default="none",
         help="who answers requests in words (oracle: the sample's truth, to every system)",
     )  # fmt: skip
-    evaluate.add_argument("--judge", default="closed", help=f"one of {', '.join(choose.JUDGES)}")
+    evaluate.add_argument("--judge", default="closed", help=f"one of {', '.join(offered.JUDGES)}")
     evaluate.add_argument(
-        "--ears", default="listen", choices=tuple(choose.EARS),
+        "--ears", default="listen", choices=tuple(offered.EARS),
         help="who finds the words: a recogniser (extra eval), or the system's own text",
     )  # fmt: skip
     evaluate.add_argument("--mode", choices=("compat", "strict", "both"), default="both")

@@ -11,6 +11,8 @@ import dataclasses
 import math
 
 MICRO_TURN_SECONDS = 0.2
+# A sound that starts is held this long, so that a slower step does not tear the next chunk off.
+ONSET_MARGIN_SECONDS = 0.03
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,10 +16,9 @@ from interaction.serving.export import export_model
 from interaction.session.lanes import buckets
 from interaction.streams.weave import LaneInput, weave_inputs
 from interaction.types import Control, TextIn
-from tests.models_for_tests import tiny
+from tests.models_for_tests import LIVE as CONFIG
+from tests.models_for_tests import LIVE_LANES as LANES
 
-CONFIG = tiny()
-LANES = 3
 # A program is kept for a machine of so many devices: another process must have as many to find it.
 SAME_DEVICES = {"JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices)}
 

@@ -21,6 +21,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.mkdtemp(prefix="compiled_by_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
     atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+# Middling programs too: tests make the same one again and again, each with a `jax.jit` of its own.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

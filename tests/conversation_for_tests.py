@@ -7,6 +7,7 @@ and to wrap the sliding rings; what the live step put out on them; the same as a
 """
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable
 
@@ -15,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interaction.models import flow, interaction_model, vocoder
+from interaction.models import attention, flow, interaction_model, memory, transformer, vocoder
 from interaction.models.interaction_model import AdvanceOutputs
-from interaction.session.lanes import buckets
+from interaction.session.lanes import Bucket, buckets
 from interaction.session.state import init_state
 from interaction.session.step import microturn_step
 from interaction.streams.audio import DMelStream
@@ -96,23 +97,32 @@ def forced_outputs() -> list[Forced]:
 
 @dataclasses.dataclass(frozen=True)
 class Live:
-    """What the live step gave: per step its inputs, what each lane put out, and its hidden
-    states where they were looked at."""
+    """What the live step gave (numpy): per step its inputs, what each lane put out, and its
+    hidden states where they were looked at."""
 
     inputs: list
     outputs: list
     states: list[AdvanceOutputs]
 
 
+class Leak(enum.IntEnum):
+    """Faults of the live step that can be switched on: they take no compilation of their own."""
+
+    NONE = 0
+    CONVOLUTIONS = 1  # the carried state is the call's last slots, valid or not
+    CACHE = 2  # padding takes a place in the stores, and is attended to
+
+
 def looking_step(config) -> Callable:
-    """`microturn_step`, compiled, that also gives what `advance` gave.
+    """`microturn_step`, compiled, that also gives what `advance` gave, with a `Leak`.
 
     It does not vocode, which nothing here looks at and which takes long to compile.
     """
 
-    def step(params, state, inputs, forced):
+    def step(params, state, inputs, forced, leak):
         seen = []
-        advance = interaction_model.advance
+        advance, admit = interaction_model.advance, transformer.admit
+        convolution = attention.short_convolution
 
         def look(*args, **keywords):
             result = advance(*args, **keywords)
@@ -122,7 +132,17 @@ def looking_step(config) -> Callable:
         def mute(params, state, mel, config):
             return jnp.zeros((mel.shape[0], CONFIG.grid.samples)), state
 
+        def convolve(x, weight, state, added):
+            if added is not None:
+                added = jnp.where(leak == Leak.CONVOLUTIONS, x.shape[1], added)
+            return convolution(x, weight, state, added)
+
+        def admit_all(cache, at, valid, stored):
+            return admit(cache, at, valid | (leak == Leak.CACHE), stored)
+
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attention, "short_convolution", convolve)
+            patch.setattr(transformer, "admit", admit_all)
             patch.setattr(interaction_model, "advance", look)
             patch.setattr(vocoder, "vocode_chunk", mute)
             state, outputs = microturn_step(params, state, inputs, config, forced=forced)
@@ -131,23 +151,28 @@ def looking_step(config) -> Callable:
     return jax.jit(step)
 
 
-def woven_inputs(lanes, small_fits: bool = True):
-    """The step's inputs, in the bucket for sound alone where they fit, else in the largest."""
-    small, *_, large = buckets(CONFIG)
-    fits = small_fits and all(
-        i is None or (i.video is None and not i.text_in and len(i.audio) < 2) for i in lanes
-    )
-    bucket = small if fits else large
+SOUND_ALONE, LARGEST = buckets(CONFIG)[0], buckets(CONFIG)[-1]
+
+
+def fitting(lanes) -> Bucket:
+    """The bucket for sound alone where the inputs fit, else the largest."""
+    fits = all(i is None or (i.video is None and not i.text_in and len(i.audio) < 2) for i in lanes)
+    return SOUND_ALONE if fits else LARGEST
+
+
+def woven_inputs(lanes, bucket: Bucket):
+    """The step's inputs, padded to a bucket."""
     return weave_inputs(lanes, CONFIG.weave, slots=bucket.slots, patches=bucket.patches)
 
 
-def live(params, step, steps: int = STEPS, buckets: int = 2) -> Live:
-    """Run the conversation with forced outputs, in two buckets or in the largest alone."""
+def live(params, step, leak: Leak = Leak.NONE) -> Live:
+    """Run the conversation with forced outputs, in the largest bucket."""
     state = init_state(CONFIG, len(LANES), seed=3)
-    run = Live(conversation()[:steps], [], [])
-    for lanes, forced in zip(run.inputs, forced_outputs(), strict=False):
-        inputs = woven_inputs(lanes, small_fits=buckets > 1)
-        state, outputs, states = step(params, state, inputs, forced)
+    run = Live(conversation(), [], [])
+    for lanes, forced in zip(run.inputs, forced_outputs(), strict=True):
+        inputs = woven_inputs(lanes, LARGEST)
+        state, *seen = step(params, state, inputs, forced, jnp.int32(leak))
+        outputs, states = jax.tree.map(np.asarray, seen)
         run.outputs.append(outputs)
         run.states.append(states)
     return run
@@ -157,7 +182,7 @@ def replayed(run: Live) -> list[list[MicroTurn]]:
     """Each lane's conversation with the outputs it had, as training would get it."""
     speak = CONFIG.ordinary_tokens + int(Control.SPEAK)
     lanes = []
-    for lane in range(len(LANES)):
+    for lane in range(len(run.inputs[0])):
         heard, turns = DMelStream(), []
         for row, outputs in zip(run.inputs, run.outputs, strict=True):
             item = row[lane]
@@ -175,9 +200,23 @@ def replayed(run: Live) -> list[list[MicroTurn]]:
 
 
 def whole(params, run: Live, config=CONFIG, fresh: bool = False):
-    """`forward` over the replayed conversations: the batch and its outputs."""
+    """`forward` over the replayed conversations: the batch and its outputs.
+
+    What does not fit into the model's global store is no longer seen, by its schedule.
+    """
     batch = padded(replayed(run), config)
-    return batch, (_forward.__wrapped__ if fresh else _forward)(config)(params, batch)
+    if batch.slots.stream.shape[1] > config.global_slots:
+        batch = dataclasses.replace(batch, until=jnp.asarray(_until(batch.slots, config)))
+    out = (_forward.__wrapped__ if fresh else _forward)(config)(params, batch)
+    return jax.tree.map(np.asarray, (batch, out))
+
+
+def _until(slots: Slots, config) -> np.ndarray:
+    def of_lane(lane: int) -> np.ndarray:
+        row = jax.tree.map(lambda leaf: np.asarray(leaf[lane]), slots)
+        return memory.last_seen(row, config.weave, config.global_slots, config.memory)
+
+    return np.stack([of_lane(lane) for lane in range(len(slots.stream))])
 
 
 @functools.cache
@@ -197,53 +236,60 @@ class Place:
 
 
 def places(run: Live, slots: Slots) -> list[Place]:
-    """Every micro-turn of every lane."""
+    """Every micro-turn of every lane; `slots` in numpy."""
     found = []
     begin = CONFIG.ordinary_tokens + int(Control.BEGIN)
     for step, row in enumerate(run.inputs):
         for lane, item in enumerate(row):
             if item is None:
                 continue
-            there = np.asarray(slots.valid[lane] & (slots.micro_turn[lane] == item.micro_turn))
+            there = slots.valid[lane] & (slots.micro_turn[lane] == item.micro_turn)
             mine = np.flatnonzero(there)
-            asks = np.asarray(slots.token[lane, mine] == begin) & np.asarray(
+            asks = (slots.token[lane, mine] == begin) & (
                 slots.stream[lane, mine] == int(Stream.TEXT_OUT)
             )
-            count = int(np.sum(np.asarray(run.outputs[step].tokens[lane]) >= 0))
+            count = int(np.sum(run.outputs[step].tokens[lane] >= 0))
             found.append(Place(lane, step, mine, int(np.flatnonzero(asks)[0]) + 1, count))
     return found
 
 
 def velocities(params, run: Live, batch, hidden, found: list[Place]) -> dict[int, float]:
     """Lane -> largest difference of the velocity at the same random (x_t, t) of its chunks."""
-    rng = np.random.default_rng(8)
-    worst = {}
-    for lane in range(len(LANES)):
-        mine = [p for p in found if p.lane == lane and bool(run.outputs[p.step].speaks[lane])]
-        slots = np.asarray(batch.targets.chunk_slot[lane])[: len(mine)]
-        assert [int(p.slots[p.inputs + p.tokens - 1]) for p in mine] == slots.tolist()
-        noise, mel, live_state = (
-            jnp.stack([getattr(run.outputs[p.step], name)[lane] for p in mine])
-            for name in ("noise", "mel", "condition")
-        )
-        t = jnp.asarray(rng.uniform(0.0, 0.9, size=len(mine)), jnp.float32)
+    spoken = [p for p in found if run.outputs[p.step].speaks[p.lane]]
+    for lane, listed in enumerate(batch.targets.chunk_slot):
+        mine = [int(p.slots[p.inputs + p.tokens - 1]) for p in spoken if p.lane == lane]
+        assert mine == listed[: len(mine)].tolist()
+    noise, mel, live_state = (
+        np.stack([getattr(run.outputs[p.step], name)[p.lane] for p in spoken])
+        for name in ("noise", "mel", "condition")
+    )
+    states = np.stack([hidden[p.lane, p.slots[p.inputs + p.tokens - 1]] for p in spoken])
+    t = np.random.default_rng(8).uniform(0.0, 0.9, size=len(spoken)).astype(np.float32)
+
+    @jax.jit
+    def error(params, state, other):
         x_t, _ = flow.interpolate(noise, mel, t)
-        a = flow.velocity(params["flow"], x_t, t, live_state)
-        b = flow.velocity(params["flow"], x_t, t, hidden[lane, slots])
-        worst[lane] = float(jnp.max(jnp.abs(a - b)))
-    return worst
+        a, b = (flow.velocity(params, x_t, t, s) for s in (state, other))
+        return jnp.max(jnp.abs(a - b), axis=(1, 2))
+
+    errors = np.asarray(error(params["flow"], live_state, states))
+    return {
+        lane: float(max(e for p, e in zip(spoken, errors, strict=True) if p.lane == lane))
+        for lane in sorted({p.lane for p in spoken})
+    }
 
 
 def differences(params, run: Live, batch, out) -> dict[int, dict[str, float]]:
     """Lane -> largest absolute difference of each kind of output."""
     found = places(run, batch.slots)
-    hidden, logits = np.asarray(out.hidden), np.asarray(out.logits)
-    worst = {lane: {"velocity": v} for lane, v in
-             velocities(params, run, batch, out.hidden, found).items()}  # fmt: skip
+    hidden, logits = out.hidden, out.logits
+    worst: dict[int, dict[str, float]] = {lane: {} for lane in range(len(hidden))}
+    for lane, value in velocities(params, run, batch, hidden, found).items():
+        worst[lane]["velocity"] = value
 
     def note(lane, name, ours, theirs):
         assert ours.shape == theirs.shape
-        error = float(np.abs(np.asarray(ours) - theirs).max(initial=0.0))
+        error = float(np.abs(ours - theirs).max(initial=0.0))
         worst[lane][name] = max(worst[lane].get(name, 0.0), error)
 
     for place in found:

@@ -80,6 +80,13 @@ def tiny(**changes) -> InteractionConfig:
     )
 
 
+# The model and the number of lanes of every file that compiles the whole live step: it is the same
+# program in all of them, so a run of the tests compiles it once per bucket (`conftest`). The global
+# store holds so few slots that it overflows within 14 micro-turns.
+LIVE = tiny(global_slots=61)
+LIVE_LANES = 3
+
+
 def random_params(config: InteractionConfig, *, seed: int = 0, spread: float = 0.2) -> dict:
     """Parameters with noise on every leaf, drawn by numpy: nothing is compiled for them.
 

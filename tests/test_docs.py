@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from configs import inkling_small, nano, tml_interaction_small
-from interaction import configuration
+from interaction import configuration, microturn
 from interaction.data.config import DataConfig
 from interaction.microturn import Grid
 from interaction.models import declare
@@ -31,7 +31,6 @@ from interaction.models.config import (
 )
 from interaction.models.parameters import abstract_params, transformer_specs
 from interaction.models.vocoder import VocoderConfig
-from interaction.session import loop
 from interaction.streams import audio, image
 from interaction.streams.mel import MelConfig
 from interaction.streams.weave import weave
@@ -215,7 +214,7 @@ def sentences() -> list[tuple[str, str]]:
         ("chunk", chunk),
         ("delay", f"Its delay is {delay} samples ({delay * 1000 // grid.sample_rate} ms)"),
         ("delay at playback", f"The vocoder adds {delay} samples"),
-        ("onset", f"held for {1000 * loop.ONSET_MARGIN_SECONDS:.0f} ms"),
+        ("onset", f"held for {1000 * microturn.ONSET_MARGIN_SECONDS:.0f} ms"),
         ("lateness", f"`max_lateness` ({defaults['max_lateness']} by default)"),
         ("chunks", f"`max_audio_chunks` ({defaults['max_audio_chunks']})"),
         ("listening", f"takes {listening} slots: {grid.audio_frames} of audio, BEGIN, PASS"),
@@ -300,8 +299,10 @@ def test_what_notebooks_import_is_there(path):
 @pytest.mark.slow
 def test_the_guide_to_own_conversations_runs(monkeypatch):
     """From recordings to a session played to what was trained on them; its own assertions hold."""
+    import nbclient
+    import nbformat
+
     pytest.importorskip("espeakng_loader")
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     path = ROOT / "notebooks" / "finetune_on_your_conversations.ipynb"
     notebook = nbformat.read(path, as_version=4)

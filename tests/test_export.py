@@ -389,8 +389,14 @@ def test_a_transcript_is_not_read_with_other_ids(artefact):
             transcript.check_tokens(dataclasses.replace(listed, tokens=tokens))
 
 
-def test_an_artefact_is_a_system_under_test(small):
+def test_an_artefact_is_a_system_under_test(small, warmed):
     """Through the evaluation: what its board puts out is what its programs do."""
+    with jax_cache_settings_kept():
+        use_compilation_cache(warmed.cache)  # the same bytes, so compiled already
+        plays_as_its_programs_do(small)
+
+
+def plays_as_its_programs_do(small):
     given = choose.Given(str(small), artefact="interaction.serving.board:ArtefactBoard", seed=4)
     (spec,) = choose.systems("model", given)
     system = spec.build()

@@ -18,12 +18,16 @@ from interaction.serving.manifest import ArtefactError, Platform, read_manifest
 from interaction.serving.runtime import Runtime, read_program
 from interaction.session.lanes import buckets
 from tests.artefact_for_tests import CONFIG, exported, jax_cache_settings_kept
-from tests.models_for_tests import random_params
+from tests.models_for_tests import GLOBAL, MOE, random_params, tiny
+
+# What a program is for does not depend on the layers in it: one, with experts.
+ONE_LAYER = tiny(attention_kinds=(GLOBAL,), mlp_kinds=(MOE,), local=None)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return random_params(CONFIG)
+    """Of `ONE_LAYER`."""
+    return random_params(ONE_LAYER)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,9 @@ def test_where_compiled_programs_are_kept(monkeypatch, tmp_path, jax_cache_setti
 
 @pytest.mark.parametrize("platform", [Platform.CUDA, Platform.TPU])
 def test_export_for_an_accelerator_from_a_machine_without_one(params, tmp_path, platform):
-    folder = exported(params, tmp_path / "other", slice(1, 2), platform=platform, lanes=2)
+    folder = exported(
+        params, tmp_path / "other", slice(0, 1), config=ONE_LAYER, platform=platform, lanes=2
+    )
     listed = read_manifest(folder)
     for program in listed.programs:
         found = read_program(folder, listed, program)
@@ -91,7 +97,7 @@ def test_export_for_an_accelerator_from_a_machine_without_one(params, tmp_path, 
 
 
 @pytest.mark.tpu_compile
-def test_the_tpu_artefact_compiles_for_a_tpu_with_its_state_in_place(params, tmp_path, monkeypatch):
+def test_the_tpu_artefact_compiles_for_a_tpu_with_its_state_in_place(tmp_path, monkeypatch):
     """From the reloaded bytes, without a TPU."""
     from jax.experimental import topologies
 
@@ -99,7 +105,8 @@ def test_the_tpu_artefact_compiles_for_a_tpu_with_its_state_in_place(params, tmp
         monkeypatch.setenv(name, value)
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
     place = jax.sharding.SingleDeviceSharding(topology.devices[0])
-    folder = exported(params, tmp_path / "tpu", slice(1, 2), platform=Platform.TPU, lanes=2)
+    every = random_params(CONFIG)
+    folder = exported(every, tmp_path / "tpu", slice(1, 2), platform=Platform.TPU, lanes=2)
     listed = read_manifest(folder)
     for program in listed.programs:
         found = read_program(folder, listed, program)
@@ -122,7 +129,7 @@ def test_the_tpu_artefact_compiles_for_a_tpu_with_its_state_in_place(params, tmp
 
 def test_export_from_the_command_line(params, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "buckets", lambda config: buckets(config)[:1])
-    save_model(tmp_path / "model", params, CONFIG)
+    save_model(tmp_path / "model", params, ONE_LAYER)
     command = ["export", "--checkpoint", str(tmp_path / "model"), "--platform", "cuda"]
     command += ["--lanes", "2", "--experts", "int8", "--out", str(tmp_path / "artefact")]
     assert launch.main(command) == 0

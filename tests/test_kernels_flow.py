@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interaction.kernels import flow
+from interaction.kernels import flow, flow_tpu
 from interaction.kernels.implementation import CHIPS, MEBIBYTE, Implementation
 from tests.kernels_for_tests import flow_params, interpreted
 
@@ -90,7 +90,7 @@ def test_equals_a_loop(run, width, blocks, steps, dtype):
 
 def test_weights_are_resident_where_they_fit_and_an_error_names_both_sizes():
     params, noise, condition = drawn(32, 3)
-    need = flow.flow_tpu.fast_memory(params, ROWS, resident=True, inner=16)
+    need = flow_tpu.fast_memory(params, ROWS, resident=True, inner=16)
     fits, short = (flow.FlowBlocks(inner=16, budget=need - less) for less in (0, 1))
     assert flow.residency(params, ROWS, fits) is flow.Residency.RESIDENT
     assert flow.residency(params, ROWS, short) is flow.Residency.STREAMED

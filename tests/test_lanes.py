@@ -24,10 +24,9 @@ from interaction.streams.text import ByteTokenizer, ChannelReader
 from interaction.streams.weave import LaneInput
 from interaction.types import Control, TextIn
 from tests.artefact_for_tests import SAME_DEVICES
-from tests.models_for_tests import random_params, tiny
-
-CONFIG = dataclasses.replace(tiny(), global_slots=61)
-LANES = 3
+from tests.models_for_tests import LIVE as CONFIG
+from tests.models_for_tests import LIVE_LANES as LANES
+from tests.models_for_tests import random_params
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +85,14 @@ def test_a_session_is_the_same_in_every_lane_beside_anyone(params, alone, lane):
     assert_same(run(lanes, lane, range(14), neighbours=True), alone)
 
 
-def test_sessions_come_and_go_without_compiling(params, alone, monkeypatch):
-    # The two buckets that are used in this file: each takes seconds to compile.
+@pytest.fixture
+def two_buckets(monkeypatch):
+    """The smallest bucket and the largest alone: each takes seconds to compile."""
     monkeypatch.setattr(lanes_module, "buckets", lambda config: buckets(config)[::2])
+
+
+@pytest.mark.usefixtures("two_buckets")
+def test_sessions_come_and_go_without_compiling(params, alone):
     lanes = fresh(params)
     lanes.warm_up()
     traces = compile_step(lanes.config)._cache_size()
@@ -209,6 +213,7 @@ def test_pinned_text_is_fed_kept_and_bounded(params):
         lanes.open(system=fits + "xx")
 
 
+@pytest.mark.usefixtures("two_buckets")
 def test_text_that_gives_way_is_told(params):
     lanes = fresh(params)
     told = 0

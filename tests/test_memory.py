@@ -25,7 +25,7 @@ from interaction.types import (
     Stream,
     TextIn,
 )
-from tests.models_for_tests import padded, random_params, tiny
+from tests.models_for_tests import DENSE, padded, random_params, tiny
 
 PLACES = 43
 POLICIES = {
@@ -40,7 +40,8 @@ POLICIES = {
 
 
 def configured(case: str):
-    return dataclasses.replace(tiny(), global_slots=PLACES, memory=POLICIES[case])
+    """Both kinds of attention; no experts, which see each slot alone and take long to compile."""
+    return tiny(mlp_kinds=(DENSE,) * 4, global_slots=PLACES, memory=POLICIES[case])
 
 
 def conversation(lane: int, config, count: int = 14) -> list[MicroTurn]:

@@ -164,11 +164,14 @@ def test_tags_start_at_zero_and_leave_text_as_it_is():
     text = TextIn(Control.TOOL, (7, 8))
     batch = padded([[MicroTurn(5, text_in=(text,)), MicroTurn(900, text_in=(text, text))]], CONFIG)
     token, valid = batch.slots.token, np.asarray(batch.slots.valid)
-    plain = transformer.embed_tokens(params["transformer"], token, CONFIG.transformer)
-    with_zero = embed.embed({**params, "tags": tags}, batch.slots, batch.payloads, CONFIG)
+    embedded = jax.jit(lambda p: embed.embed(p, batch.slots, batch.payloads, CONFIG))
+    plain = jax.jit(lambda p: transformer.embed_tokens(p, token, CONFIG.transformer))(
+        params["transformer"]
+    )
+    with_zero = embedded({**params, "tags": tags})
     np.testing.assert_array_equal(with_zero[valid], plain[valid])
     assert not np.asarray(with_zero)[~valid].any()
-    tagged = np.asarray(embed.embed(params, batch.slots, batch.payloads, CONFIG) - plain)
+    tagged = np.asarray(embedded(params) - plain)
     # Time is added at the first slot of each micro-turn alone; the stream's tag everywhere.
     stream = np.asarray(params["tags"]["stream"][int(Stream.TEXT_IN)])
     constant = stream + np.asarray(params["tags"]["lateness"][0])

@@ -69,11 +69,23 @@ def door(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "data", "import", "export", "export-hf"])
+@pytest.mark.parametrize(
+    "command",
+    "demo,train,data,data build,eval,submit,import,export,export-hf,aot".split(","),
+)
 def test_every_command_of_the_door_explains_itself(command):
-    result = door(command, "--help")
+    result = door(*command.split(), "--help")
     assert result.returncode == 0, result.stderr
     assert f"launch.py {command}" in result.stdout
+
+
+def test_help_waits_for_nothing_heavy():
+    """Options are read without the packages that compute."""
+    watched = [sys.executable, "-X", "importtime", str(ROOT / "launch.py"), "eval", "--help"]
+    done = subprocess.run(watched, capture_output=True, text=True, timeout=60, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "interaction.eval.options" in imported
+    assert imported.isdisjoint({"jax", "flax", "numpy", "scipy"})
 
 
 def test_unknown_command_names_the_known_ones():

@@ -12,15 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interaction.models import attention, embed, flow, interaction_model, transformer
+from interaction.models import attention, embed, flow, interaction_model
 from interaction.session.state import init_state
+from interaction.session.step import compile_step
 from interaction.types import Stream
 from tests.conversation_for_tests import (
     CONFIG,
     LANES,
+    LARGEST,
+    SOUND_ALONE,
+    Leak,
     Live,
     conversation,
     differences,
+    fitting,
     live,
     looking_step,
     places,
@@ -29,7 +34,7 @@ from tests.conversation_for_tests import (
     worst_of,
     woven_inputs,
 )
-from tests.models_for_tests import padded, random_params
+from tests.models_for_tests import LIVE, LIVE_LANES, padded, random_params
 
 TOLERANCE = 1e-4
 VISIBLE = 1e-2
@@ -47,8 +52,14 @@ def params():
 
 
 @pytest.fixture(scope="module")
-def forced_run(params):
-    return live(params, looking_step(CONFIG))
+def step():
+    """The live step that is looked at; one compilation for all tests of forced outputs."""
+    return looking_step(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def forced_run(params, step):
+    return live(params, step)
 
 
 @pytest.fixture(scope="module")
@@ -72,40 +83,44 @@ def test_forced_outputs(forced_differences, lane):
 
 def test_the_conversation_is_as_hard_as_it_claims(forced_run):
     """Beyond window, extents, floor and ring; lanes of different length; late chunks."""
-    stack, used = CONFIG.transformer, np.asarray(forced_run.outputs[-1].slots)
+    stack, used = CONFIG.transformer, forced_run.outputs[-1].slots
     assert used[0] > 3 * CONFIG.local_slots() > stack.local.window > stack.local.bias_extent
     assert used.min() > 2 * stack.scaling_floor > stack.global_.bias_extent
     assert len(set(used.tolist())) == len(LANES)
     late = [i.micro_turn - t for row in forced_run.inputs if row[2] for i in row[2:3]
             for t, _ in i.audio]  # fmt: skip
     assert {0, 1, CONFIG.max_lateness} == set(late)
-    assert len({woven_inputs(row).stream.shape for row in forced_run.inputs}) == 2
+    assert len({fitting(row) for row in forced_run.inputs}) == 2
 
 
 def test_free_run_is_replayed_by_forward(params):
-    """The model's own tokens and sampled mel, fed to `forward`, give the states it had."""
-    step = looking_step(CONFIG)
-    state = init_state(CONFIG, len(LANES), seed=4)
-    run = Live(conversation(), [], [])
+    """The model's own tokens and sampled mel, fed to `forward`, give the states it had.
+
+    By the live step as it is (vocoder, own outputs, state given away), in both buckets, with a
+    global store that overflows.
+    """
+    step, state = compile_step(LIVE), init_state(LIVE, LIVE_LANES, seed=4)
+    run = Live([row[:LIVE_LANES] for row in conversation()], [], [])
     for lanes in run.inputs:
-        inputs = woven_inputs(lanes, small_fits=False)
-        state, outputs, _ = step(params, state, inputs, None)
-        run.outputs.append(outputs)
-    batch, out = whole(params, run)
+        state, outputs = step(params, state, woven_inputs(lanes, fitting(lanes)))
+        run.outputs.append(jax.tree.map(np.asarray, outputs))
+    assert {fitting(lanes) for lanes in run.inputs} == {SOUND_ALONE, LARGEST}
+    assert run.outputs[-1].slots.max() > 1.5 * LIVE.global_slots
+    batch, out = whole(params, run, LIVE)
     found = differences(params, run, batch, out)
     print(found)
     assert worst_of(found) <= TOLERANCE
     lengths = {place.tokens for place in places(run, batch.slots)}
     assert len(lengths) > 2, "the free run should close at different lengths"
     # What the live step spoke is what the flow gives from the states that `forward` had.
-    chunks = [p for p in places(run, batch.slots) if bool(run.outputs[p.step].speaks[p.lane])]
+    chunks = [p for p in places(run, batch.slots) if run.outputs[p.step].speaks[p.lane]]
     assert len(chunks) > 4
-    condition = jnp.stack([out.hidden[p.lane, p.slots[p.inputs + p.tokens - 1]] for p in chunks])
+    condition = np.stack([out.hidden[p.lane, p.slots[p.inputs + p.tokens - 1]] for p in chunks])
     noise, mel = (
-        jnp.stack([getattr(run.outputs[p.step], name)[p.lane] for p in chunks])
+        np.stack([getattr(run.outputs[p.step], name)[p.lane] for p in chunks])
         for name in ("noise", "mel")
     )
-    again = flow.sample(params["flow"], noise, condition, CONFIG)
+    again = jax.jit(lambda p, x, c: flow.sample(p, x, c, LIVE))(params["flow"], noise, condition)
     np.testing.assert_allclose(again, mel, atol=TOLERANCE)
 
 
@@ -144,42 +159,18 @@ def test_a_window_off_by_one_is_noticed(params, forced_run, off):
     assert worst_of(found) > VISIBLE
 
 
-def _padding_in_convolutions(monkeypatch):
-    """The carried state is the call's last slots, valid or not."""
-    honest = attention.short_convolution
-
-    def leaking(x, weight, state, added):
-        return honest(x, weight, state, None if added is None else jnp.full_like(added, x.shape[1]))
-
-    monkeypatch.setattr(attention, "short_convolution", leaking)
+@pytest.mark.parametrize("leak", [Leak.CONVOLUTIONS, Leak.CACHE])
+def test_padding_that_leaks_in_the_live_step_is_noticed(params, step, leak):
+    run = live(params, step, leak)
+    found = differences(params, run, *whole(params, run))
+    assert worst_of(found) > VISIBLE
 
 
-def _padding_in_cache(monkeypatch):
-    """Padding takes a place in the ring, and is attended to."""
-    honest = transformer.admit
-    monkeypatch.setattr(
-        transformer,
-        "admit",
-        lambda cache, at, valid, stored: honest(cache, at, jnp.ones_like(valid), stored),
-    )
-
-
-def _ring_too_short(monkeypatch):
+@pytest.mark.slow
+def test_a_ring_too_short_is_noticed(params, monkeypatch):
     """New slots overwrite keys that older slots of the same call still see."""
     monkeypatch.setattr(type(CONFIG), "local_slots", lambda self: self.transformer.local.window)
-
-
-@pytest.mark.parametrize(
-    "leak",
-    [
-        _padding_in_convolutions,
-        pytest.param(_padding_in_cache, marks=pytest.mark.slow),
-        pytest.param(_ring_too_short, marks=pytest.mark.slow),
-    ],
-)
-def test_a_leak_in_the_live_step_is_noticed(params, leak, monkeypatch):
-    leak(monkeypatch)
-    run = live(params, looking_step(CONFIG), steps=4, buckets=1)
+    run = live(params, looking_step(CONFIG))
     found = differences(params, run, *whole(params, run))
     assert worst_of(found) > VISIBLE
 

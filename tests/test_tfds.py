@@ -64,7 +64,8 @@ def whole(wave: np.ndarray, dtype="int64") -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tfds_root(tmp_path_factory) -> pathlib.Path:
-    tfds = pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds  # here: it takes seconds, and few tests need it
+
     text, scalar = tfds.features.Text(), tfds.features.Scalar(np.int64)
     root = tmp_path_factory.mktemp("tfds")
     waves = [tone(0.4 + 0.1 * i, 200 + 40 * i, 8_000) for i in range(5)]

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import os
+import pathlib
 import signal
 import time
 
@@ -41,6 +42,7 @@ CONFIG = TrainConfig(
     log_every=1,
     checkpoint_minutes=1e-9,
 )
+RARELY = dataclasses.replace(CONFIG, checkpoint_minutes=60.0)  # one checkpoint, at the end
 
 
 @functools.cache
@@ -101,18 +103,34 @@ def compiled_step():
     return loop.make_train_step(CONFIG, rule, sharding.data_mesh(1))
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Run the loop on made-up batches in a folder; gives what is in the final checkpoint."""
+def trained(folder: pathlib.Path, batches: MadeUp, config: TrainConfig) -> dict:
+    """Run the loop on made-up batches; gives what is in the final checkpoint."""
     step = compiled_step()
-    monkeypatch.setattr(loop, "make_train_step", lambda *_: step)
-    monkeypatch.setattr(loop, "init_params", lambda key, model: random_params(model, spread=0.05))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_train_step", lambda *_: step)
+        patch.setattr(loop, "init_params", lambda key, model: random_params(model, spread=0.05))
+        patch.setattr(loop, "make_batches", lambda *_, **__: batches)
+        return load_model(loop.train(config, folder))[0]
 
-    def call(folder: str, batches: MadeUp, config: TrainConfig = CONFIG):
-        monkeypatch.setattr(loop, "make_batches", lambda *_, **__: batches)
-        return load_model(loop.train(config, tmp_path / folder))[0]
 
-    return call
+@pytest.fixture
+def run(tmp_path):
+    """`trained` in a folder of the test, with a checkpoint after every step."""
+    return lambda name, batches, config=CONFIG: trained(tmp_path / name, batches, config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A run that nothing stopped."""
+
+    folder: pathlib.Path
+    params: dict
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    return Whole(folder, trained(folder, MadeUp(), RARELY))
 
 
 def metrics(folder) -> list[dict]:
@@ -127,21 +145,20 @@ def assert_same(a, b):
 # ---------------------------------------------------------------------------- the loop
 
 
-def test_a_killed_run_resumes_bit_for_bit(run, tmp_path):
-    """With the very batch that would have come next."""
-    whole = run("whole", MadeUp())
+def test_a_killed_run_resumes_bit_for_bit(run, whole, tmp_path):
+    """With the very batch that would have come next; saving after every step changes nothing."""
     with pytest.raises(Killed):
         run("killed", MadeUp(kill_at=4))
     resumed = MadeUp()
     again = run("killed", resumed)
     assert resumed.place == CONFIG.steps
-    assert_same(again, whole)
-    a, b = metrics(tmp_path / "whole"), metrics(tmp_path / "killed")
+    assert_same(again, whole.params)
+    a, b = metrics(whole.folder), metrics(tmp_path / "killed")
     assert [line["step"] for line in a] == list(range(1, 7))
     assert [line["loss"] for line in a] == [line["loss"] for line in b]
     # A run that is done gives its result again and does nothing else.
     done = MadeUp(kill_at=CONFIG.steps)
-    assert_same(run("whole", done), whole)
+    assert_same(run("killed", done), whole.params)
 
 
 class Signalled(MadeUp):
@@ -154,30 +171,29 @@ class Signalled(MadeUp):
         return super().__next__()
 
 
-def test_a_signal_saves_at_the_next_border_and_ends_with_its_status(run, tmp_path):
+def test_a_signal_saves_at_the_next_border_and_ends_with_its_status(run, whole, tmp_path):
     """And the run that is begun again is the one that would have been."""
-    rare = dataclasses.replace(CONFIG, checkpoint_minutes=60.0)
     with pytest.raises(SystemExit) as end:
-        run("stopped", Signalled(), rare)
+        run("stopped", Signalled(), RARELY)
     assert end.value.code == REQUEUE
     kept = [int(p.name) for p in (tmp_path / "stopped" / "checkpoints").iterdir()]
     assert kept == [3]
     resumed = MadeUp()
-    assert_same(run("stopped", resumed, rare), run("whole", MadeUp()))
+    assert_same(run("stopped", resumed, RARELY), whole.params)
     lines = metrics(tmp_path / "stopped")
     assert [line["step"] for line in lines] == list(range(1, 7))
 
 
-def test_other_batches_give_another_result(run):
+def test_other_batches_give_another_result(run, whole):
     """So that equality above means something."""
     shifted = MadeUp()
     shifted.place = 1
-    a, b = run("one", MadeUp()), run("two", shifted)
+    a, b = whole.params, run("two", shifted, RARELY)
     assert (a["flow"]["input"] != b["flow"]["input"]).any()
     assert_same(a["vocoder"], b["vocoder"])
 
 
-def test_a_loss_that_is_no_number_stops_with_its_step(run, tmp_path):
+def test_a_loss_that_is_no_number_stops_with_its_step(run, whole, tmp_path):
     """And no checkpoint holds what it left behind."""
     with pytest.raises(FloatingPointError, match="loss is nan at step 4"):
         run("spoilt", MadeUp(spoil_at=3))
@@ -187,11 +203,12 @@ def test_a_loss_that_is_no_number_stops_with_its_step(run, tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(latest))
     # With the batch repaired the run goes on from there.
     repaired = MadeUp()
-    assert_same(run("spoilt", repaired), run("whole", MadeUp()))
+    assert_same(run("spoilt", repaired), whole.params)
 
 
 def test_one_batch_is_learnt_by_heart():
-    step = compiled_step()
+    """By the very program of the loop: state and batch lie as they do there."""
+    step, mesh = compiled_step(), sharding.data_mesh(1)
     params = random_params(MODEL, spread=0.05)
     params.pop("vocoder")
     params = jax.tree.map(jnp.asarray, params)
@@ -200,11 +217,12 @@ def test_one_batch_is_learnt_by_heart():
         params=params, mean=jax.tree.map(jnp.copy, params),
         moments=rule.init(params), step=jnp.int32(0),
     )  # fmt: skip
-    state = jax.device_put(state, sharding.replicated(sharding.data_mesh(1)))
+    state = jax.device_put(state, sharding.shardings(mesh, loop.state_specs(state, CONFIG)))
     seen = []
-    batch = jax.device_put(batch_of(0), sharding.by_batch(sharding.data_mesh(1)))
+    batch = jax.device_put(batch_of(0), sharding.by_batch(mesh))
     for _ in range(80):
-        state, values = step(state, batch)
+        with jax.set_mesh(mesh):
+            state, values = step(state, batch)
         seen.append({name: float(value) for name, value in values.items() if name != "load"})
     print(seen[0], seen[-1])
     assert int(state.step) == 80

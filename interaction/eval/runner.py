@@ -27,8 +27,12 @@ from interaction.eval.records import (
     Sample,
     System,
 )
-from interaction.microturn import MICRO_TURN_SECONDS, micro_turn_of, output_seconds
-from interaction.session.loop import ONSET_MARGIN_SECONDS
+from interaction.microturn import (
+    MICRO_TURN_SECONDS,
+    ONSET_MARGIN_SECONDS,
+    micro_turn_of,
+    output_seconds,
+)
 from interaction.streams.events import TextEvent
 from interaction.types import Control
 

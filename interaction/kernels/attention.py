@@ -10,7 +10,6 @@ no layer, so one plan serves every layer of a kind in a step.
 import jax
 import jax.numpy as jnp
 
-from interaction.kernels import attention_gpu, attention_tpu
 from interaction.kernels.attention_plan import LANES, AttentionBlocks, KeyBlocks, Places, plan
 from interaction.kernels.implementation import Count, Implementation, unknown
 from interaction.shapes import Array, Float, Int
@@ -93,8 +92,15 @@ def microturn_attention(
         factor = length_scale_BT[:, :, None, None]
         query_BTNH = (query_BTNH.astype(jnp.float32) * factor).astype(query_BTNH.dtype)
         bias_BTNQ = None if bias_BTNQ is None else bias_BTNQ.astype(jnp.float32) * factor
-    on_tpu = implementation is Implementation.PALLAS_TPU
-    run = attention_tpu.attention if on_tpu else attention_gpu.attention
+    # Imported where they are asked for: Pallas is slow to import.
+    if implementation is Implementation.PALLAS_TPU:
+        from interaction.kernels import attention_tpu
+
+        run = attention_tpu.attention
+    else:
+        from interaction.kernels import attention_gpu
+
+        run = attention_gpu.attention
     return run(
         query_BTNH,
         key,

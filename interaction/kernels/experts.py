@@ -8,10 +8,11 @@ when sorting rows by expert pays.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from interaction.kernels import experts_gpu, experts_tpu, experts_xla
+from interaction.kernels import experts_xla
 from interaction.kernels.experts_plan import NOBODY
 from interaction.kernels.implementation import CHIPS, Count, Implementation, unknown
 from interaction.shapes import Array, Float, Int
@@ -77,6 +78,27 @@ def choose(asked: Implementation, rows: int, experts: int, per_row: int) -> Impl
     return asked
 
 
+def _runs(implementation: Implementation) -> Callable[..., Array]:
+    """Who computes; the kernels of accelerators are imported when they are first asked for."""
+    if implementation in (Implementation.PALLAS_TPU, Implementation.GROUPED):
+        from interaction.kernels import experts_tpu
+
+        tpu = implementation is Implementation.PALLAS_TPU
+        return experts_tpu.experts if tpu else experts_tpu.grouped
+    if implementation is Implementation.PALLAS_GPU:
+        from interaction.kernels import experts_gpu
+
+        return experts_gpu.experts
+    plain = {
+        Implementation.REFERENCE: experts_xla.reference,
+        Implementation.TOUCHED: experts_xla.touched,
+        Implementation.BLOCKS: experts_xla.blocks,
+    }
+    if implementation not in plain:
+        raise unknown("mix", implementation, KNOWN)
+    return plain[implementation]
+
+
 def mix(
     x_MD: Float[Array, "M D"],
     chosen_MA: Int[Array, "M A"],
@@ -123,16 +145,7 @@ def mix(
     if layer is None:
         gate, up, down, layer = gate[None], up[None], down[None], 0
     sizes = BLOCKS[implementation] if blocks is None else blocks
-    run = {
-        Implementation.REFERENCE: experts_xla.reference,
-        Implementation.TOUCHED: experts_xla.touched,
-        Implementation.BLOCKS: experts_xla.blocks,
-        Implementation.PALLAS_TPU: experts_tpu.experts,
-        Implementation.GROUPED: experts_tpu.grouped,
-        Implementation.PALLAS_GPU: experts_gpu.experts,
-    }.get(implementation)
-    if run is None:
-        raise unknown("mix", implementation, KNOWN)
+    run = _runs(implementation)
     cost = count(
         rows=x_MD.shape[0], width=gate.shape[2], inner=gate.shape[3],
         reached=min(gate.shape[1], chosen_MA.size), computed=x_MD.shape[0],

@@ -22,7 +22,6 @@ import enum
 import jax
 import jax.numpy as jnp
 
-from interaction.kernels import flow_tpu
 from interaction.kernels.implementation import CHIPS, Count, Implementation, unknown
 from interaction.shapes import Array, Float
 
@@ -63,6 +62,8 @@ class FlowBlocks:
 
 def residency(params: dict, rows: int, blocks: FlowBlocks = FlowBlocks()) -> Residency:
     """Resident where the head's weights and `rows` rows of work fit into the budget."""
+    from interaction.kernels import flow_tpu  # here: Pallas is slow to import
+
     need = flow_tpu.fast_memory(params, rows, resident=True, inner=blocks.inner)
     return Residency.RESIDENT if need <= blocks.budget else Residency.STREAMED
 
@@ -101,6 +102,8 @@ def sample(
         return reference(params, noise, condition, steps)
     if implementation is not Implementation.PALLAS_TPU:
         raise unknown("sample", implementation, KNOWN)
+    from interaction.kernels import flow_tpu  # here: Pallas is slow to import
+
     rows = noise.shape[0]
     need = flow_tpu.fast_memory(params, rows, resident=True, inner=blocks.inner)
     if where is Residency.RESIDENT and need > blocks.budget:

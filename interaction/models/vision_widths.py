@@ -9,7 +9,6 @@ import itertools
 import math
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 def reference_stages(
@@ -32,7 +31,13 @@ def reference_stages(
     sizes = np.log([t * s * s for t, s, _ in scales])
     total = math.log(patch * patch * frames * channels)
     cost = np.abs(np.linspace(0, total, stages + 1, dtype=np.float32)[:, None] - sizes[None])
-    assigned = cost.argmin(axis=1) if stages >= len(scales) else linear_sum_assignment(cost)[1]
+    if stages >= len(scales):
+        assigned = cost.argmin(axis=1)
+    else:
+        # Imported here: it takes about as long to import as JAX, and few models need it.
+        from scipy.optimize import linear_sum_assignment
+
+        assigned = linear_sum_assignment(cost)[1]
     chosen = [int(index) for index in assigned]
     chosen[0], chosen[-1] = 0, len(scales) - 1
     plan = []

@@ -11,14 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from interaction.microturn import MICRO_TURN_SECONDS, output_seconds
+from interaction.microturn import MICRO_TURN_SECONDS, ONSET_MARGIN_SECONDS, output_seconds
 from interaction.session.lanes import LaneOutput, Lanes
 from interaction.session.record import MicroTurnRecord, SessionRecord
 from interaction.session.recording import Arrived, Recording
 from interaction.types import Control
-
-# A sound that starts is held this long, so that a slower step does not tear the next chunk off.
-ONSET_MARGIN_SECONDS = 0.03
 
 
 class Pace(enum.Enum):
