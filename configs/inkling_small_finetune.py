@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     model = inkling_small.get_config().model
     model.transformer.unpadded_vocabulary = RELEASED_IDS + CONTROL_TOKENS
     model.transformer.recompute = "layers"
+    model.transformer.query_slots = 256
     model.ordinary_tokens = RELEASED_IDS
     model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
     model.max_text_out = 16
@@ -73,6 +74,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.steps = SECOND if arg == "new" else STEPS
     config.seed = 0
     config.compute = "bfloat16"
+    config.loss = dict(text_slots=1024)
     config.shards = dict(folders=("shards",), seed=0)
     config.vocoder = "checkpoints/vocoder/vocoder.safetensors"
     return config

@@ -12,16 +12,19 @@ from configs import inkling_small
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The model alone (field `model`), as `InteractionConfig` reads it; no `arg` is known."""
+    """The model, and how a training step of it fits (`docs/slices.md`); no `arg` is known."""
     if arg:
         raise ValueError(f"arg={arg!r} must be empty")
     config = inkling_small.get_config("all_moe")
     model = config.model
     model.transformer.unpadded_vocabulary = 200_058 + 14
     model.transformer.recompute = "layers"
+    model.transformer.query_slots = 256
     model.ordinary_tokens = 200_058
     model.flow = dict(width=1536, blocks=12, time_features=256, steps=8)
     model.max_text_out = 16
     model.max_text_in = 64
     model.global_slots = 131_072
+    config.compute = "bfloat16"
+    config.loss = dict(text_slots=1024)
     return config

@@ -63,12 +63,12 @@ COMPILED = {
 
 def model(context: int) -> dict:
     """The configuration's model with a memory of `context` slots."""
-    return dict(tml_interaction_small.get_config().to_dict()["model"], global_slots=context)
+    return dict(run_of_training()["model"], global_slots=context)
 
 
 def run_of_training() -> dict:
     """A training run of it."""
-    return {"model": model(8_192)}
+    return tml_interaction_small.get_config().to_dict()
 
 
 def axes(mesh) -> str:
@@ -230,13 +230,13 @@ def _compiled_line(name: str, found: dict) -> str:
 HEAD = """# Slices
 
 Which slice of TPUs or GPUs the announced size (`configs/tml_interaction_small.py`, 276 B
-parameters, bfloat16 served, float32 trained) needs. **No accelerator was used for any number
-here.** Rows under *Compiled* are what the compiler of that chip says of the real program, kernels
-included; all times are computed lower bounds: the least that one device has to multiply, read and
-send (`interaction/aot/tally.py`), divided by published peaks. A real step takes longer:
-activations, latency of collectives (a micro-turn with 16 ids has 18 passes through 42 layers), and
-peaks that nothing reaches are not in it. Written by `experiments/slices.py`; all rows are in
-`slices.json`. The description of an H200 that its compiler is given was made by hand
+parameters) needs: served in bfloat16, trained in bfloat16 from a float32 state. **No accelerator
+was used for any number here.** Rows under *Compiled* are what the compiler of that chip says of the
+real program, kernels included; all times are computed lower bounds: the least that one device has
+to multiply, read and send (`interaction/aot/tally.py`), divided by published peaks. A real step
+takes longer: activations, latency of collectives (a micro-turn with 16 ids has 18 passes through 42
+layers), and peaks that nothing reaches are not in it. Written by `experiments/slices.py`; all rows
+are in `slices.json`. The description of an H200 that its compiler is given was made by hand
 (`interaction/aot/h200_target.textproto`), and no program compiled so was loaded on one."""
 NOTHING_COMPILED = (
     "No full-size program is in this table yet: `experiments/slices.py --compile all` puts them\n"
@@ -259,11 +259,13 @@ most 92 % of HBM); the compiled rows above show what else a program needs.
 |---|---|---|"""
     + "---|" * len(SLICES)
 )
-TRAINING_HEAD = f"""One conversation of {SLOTS} slots on every device that shares a batch, layers computed again in the
-backward pass, AdamW and a running mean in float32 (16 bytes a parameter, and 4 for the gradient,
-which is not in the state's share). Of the 21 GiB under expert=256, 5 are flow head, vision stem and
-routers, which no axis splits. Chip-hours are per billion slots at the computed least time; at a
-share u of it they are 1/u times as many: N billion slots cost N times the last column.
+TRAINING_HEAD = f"""One conversation of {SLOTS} slots on every device that shares a batch; layers, scores of attention
+and logits computed again in the backward pass, in parts (`query_slots`, `text_slots` of the
+configuration); AdamW and a running mean in float32 (16 bytes a parameter). Not in the state's share
+are the bfloat16 copy and its gradient, 4 bytes a parameter; the compiled row has all. Experts take
+1.25 times their mean number of pairs, what is more is dropped and counted. Chip-hours are per
+billion slots at the computed least time; at a share u of it they are 1/u times as many: N billion
+slots cost N times the last column.
 
 | slice | chips | mesh | state, GiB a device | slots a step | least s a step | products / links, s | chip-hours per billion slots |
 |---|---|---|---|---|---|---|---|"""  # noqa: E501

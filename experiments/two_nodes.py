@@ -138,7 +138,7 @@ def disturb(transcript: Transcript, job: str, folder: pathlib.Path, environment)
                 transcript.add(f"# step {done[-1]['step']} is done: SLURM's signal before the end")
                 transcript.command(["scancel", "--signal=USR2", job], environment)
             time.sleep(2)
-        time.sleep(0.2)
+        time.sleep(1.0)
 
 
 def compared(two: list[dict], one: list[dict]) -> dict:
@@ -169,7 +169,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down then, too
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="two_nodes_")).absolute()
     os.environ.update(ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"))
-    for name in ("two", "logs"):
+    for name in ("two", "logs", "slurm"):
         shutil.rmtree(folder / name, ignore_errors=True)
     training = ["train", "--config", CONFIG, "--set", f"steps={options.steps}"]
     transcript = Transcript(folder)
@@ -180,7 +180,7 @@ def main() -> None:
             *LAUNCH, "submit", "--on", "slurm", "--nodes", "2", "--minutes", "60", "--name",
             "smoke", "--logs", str(folder / "logs"), "--queue", "debug",
         ]  # fmt: skip
-        frequent = ["--workdir", str(folder / "two"), "--set", "checkpoint_minutes=0.02"]
+        frequent = ["--workdir", str(folder / "two"), "--set", "checkpoint_minutes=0.1"]
         transcript.command([*words, "--dry-run", "--", *training, *frequent], environment)
         job = transcript.command([*words, "--", *training, *frequent], environment)
         disturb(transcript, job, folder, environment)

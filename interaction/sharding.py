@@ -63,9 +63,11 @@ class MeshConfig:
 class Purpose(enum.Enum):
     """What parameters are laid out for.
 
-    TRAINING: the width of those that are not experts is split over ``fsdp`` and ``expert``
-    together: the ``expert`` axis shares a batch, so it can share their optimiser state as well.
-    SERVING: over ``fsdp`` alone; a live call does not wait for weights from other devices.
+    TRAINING: the width of those that are not experts, and the ``inner`` axis of the heads and
+    stems that no rule splits, lie over ``fsdp`` and ``expert`` together: the ``expert`` axis shares
+    a batch, so it can share their optimiser state as well.
+    SERVING: the width over ``fsdp`` alone, ``inner`` whole: a live call does not wait for weights
+    from other devices.
     """
 
     TRAINING = "training"
@@ -86,7 +88,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "expert_ffn": (TENSOR,),
     "vocabulary": (TENSOR,),
 }
-WIDTH = {Purpose.TRAINING: (FSDP, EXPERT), Purpose.SERVING: (FSDP,)}  # of parameters
+# Axes of parameters alone.
+OF_PARAMETERS = {
+    Purpose.TRAINING: {"width": (FSDP, EXPERT), "inner": (FSDP, EXPERT)},
+    Purpose.SERVING: {"width": (FSDP,), "inner": ()},
+}
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -133,12 +139,13 @@ def resolve(
         names: one for each axis; None: never split.
         shape: their sizes.
         mesh: devices along each mesh axis.
-        purpose: of a parameter: which rule its ``width`` has, where another axis of it is one of
-            `RULES` (vectors and small tables stay whole); None: ``width`` is not split.
+        purpose: of a parameter: which rules its ``width`` and ``inner`` have, ``width`` where
+            another axis of it has a rule (vectors and small tables stay whole); None: they are not
+            split.
     """
     rules = RULES
-    if purpose is not None and any(name in RULES for name in names):
-        rules = {**RULES, "width": WIDTH[purpose]}
+    if purpose is not None and any(name in RULES or name == "inner" for name in names):
+        rules = RULES | OF_PARAMETERS[purpose]
     used, entries = set(), []
     for name, size in zip(names, shape, strict=True):
         entry, parts = [], 1

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from configs import tml_interaction_small
 from interaction import configuration, sharding
 from interaction.models import interaction_model, transformer
-from interaction.models.config import AttentionConfig, InteractionConfig
+from interaction.models.config import AttentionConfig, InteractionConfig, Recompute
 from interaction.models.parameters import abstract_params, param_axes
 from interaction.session.state import init_state, state_specs
 from interaction.session.step import microturn_step
@@ -31,6 +31,7 @@ from interaction.types import AudioChunk, Batch, Control, MicroTurn
 from tests.models_for_tests import DENSE, GLOBAL, LOCAL, MOE, padded, random_params, tiny
 
 LANES = 8
+WEIGHTS = losses.LossConfig()
 GOLDEN = pathlib.Path(__file__).parent / "testdata" / "shardings"
 
 
@@ -161,21 +162,35 @@ def laid_params(tree: dict, config: MeshConfig, mesh, purpose: Purpose) -> dict:
     return jax.device_put(tree, sharding.shardings(mesh, specs))
 
 
-def gradient_of(config: MeshConfig, *, capacity_factor: float | None = None) -> dict[str, Any]:
+def gradient_in_parts(config: MeshConfig) -> dict[str, Any]:
+    """`gradient_of` as a step that has to save memory makes it: layers, queries, logits and draws
+    of the flow in parts, each computed again in the backward pass."""
+    stack = dataclasses.replace(model().transformer, recompute=Recompute.LAYERS, query_slots=5)
+    saving = dataclasses.replace(model(), transformer=stack)
+    return gradient_of(config, of=saving, weights=losses.LossConfig(text_slots=7))
+
+
+def gradient_of(
+    config: MeshConfig,
+    *,
+    of: InteractionConfig | None = None,
+    weights: losses.LossConfig = WEIGHTS,
+    capacity_factor: float | None = None,
+) -> dict[str, Any]:
     """Loss, logits of valid slots, load and gradients of the training loss."""
-    mesh = sharding.make_mesh(config)
+    mesh, of = sharding.make_mesh(config), of or model()
 
     @jax.jit
     def both(params, batch):
         def loss(params):
             total, parts = losses.total(
-                params, batch, jax.random.key(7), model(), losses.LossConfig(),
+                params, batch, jax.random.key(7), of, weights,
                 capacity_factor=capacity_factor,
             )  # fmt: skip
             return total, parts
 
         (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        out = interaction_model.forward(params, batch, model(), capacity_factor=capacity_factor)
+        out = interaction_model.forward(params, batch, of, capacity_factor=capacity_factor)
         logits = jnp.where(batch.slots.valid[..., None], out.logits, 0.0)
         return {"parts": parts, "gradient": gradient, "logits": logits}
 

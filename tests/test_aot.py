@@ -26,6 +26,7 @@ from interaction.models.config import (
     MlpKind,
     Recompute,
 )
+from interaction.models.expert_parallel import Travel
 from interaction.models.parameters import transformer_specs
 from interaction.sharding import MeshConfig
 from tests.models_for_tests import random_params, tiny
@@ -268,6 +269,23 @@ def test_a_mesh_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="mesh="):
         command.parse_mesh(text)
     assert command.parse_mesh("expert=4,tensor=2") == MeshConfig(expert=4, tensor=2)
+
+
+RECEIVED = {
+    "nothing is split": (Travel.SLOTS, 320, MeshConfig(tensor=8), None, 0),
+    "every slot to one device": (Travel.SLOTS, 320, MeshConfig(expert=4, tensor=8), None, 320),
+    "every pair that may be": (Travel.PAIRS, 1 << 20, MeshConfig(expert=256), None, 1 << 20),
+    "so many times the mean": (Travel.PAIRS, 1 << 20, MeshConfig(expert=256), 1.25, 120 * 256),
+}
+
+
+@pytest.mark.parametrize("case", RECEIVED)
+def test_the_receive_buffer_by_hand(case):
+    """6 of 256 experts a slot: 4096 slots send one of 256 devices 96 pairs in the mean, 4096 at
+    worst."""
+    travel, slots, mesh, factor, rows = RECEIVED[case]
+    found = command.received(full(), mesh, travel, slots, item=2, capacity_factor=factor)
+    assert found == rows * 4096 * 2
 
 
 def test_what_no_mesh_holds_exits_with_an_error(capsys):

@@ -62,6 +62,14 @@ def test_the_whole_model_equals_one_device(config, program):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("config", [MeshConfig(), *WHOLE], ids=name)
+def test_a_step_in_parts_equals_one_at_once(config):
+    """What makes a large step fit changes no number: recomputed layers, queries, logits, draws."""
+    whole = on_one_device(case.gradient_of)
+    assert case.worst(whole, case.gradient_in_parts(config)) < TOLERANCE
+
+
+@pytest.mark.slow
 def test_experts_that_forget_the_way_back_are_noticed(monkeypatch):
     """A broken variant: what comes back is laid to the wrong slots."""
     honest = moe.expert_parallel.way

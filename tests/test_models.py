@@ -101,7 +101,8 @@ def test_segments_cover_every_layer_once(case):
 @pytest.mark.parametrize(("window", "extent"), [(None, 4), (None, 50), (7, 3), (7, 7), (7, 20)])
 @pytest.mark.parametrize("scaled", [False, True])
 def test_training_layout_equals_the_general_one(window, extent, scaled):
-    """Shifted bias and attention in blocks against gathered bias and a plain mask."""
+    """Shifted bias and attention in blocks, all at once or in parts, against gathered bias and a
+    plain mask: values and gradients."""
     B, T, N, K, H = 2, 29, 4, 2, 6
     rng = np.random.default_rng(0)
 
@@ -115,16 +116,24 @@ def test_training_layout_equals_the_general_one(window, extent, scaled):
     heads = AttentionConfig(N, K, H, window, extent)
     scale = 1.0 + 0.1 * position.astype(jnp.float32) if scaled else None
 
-    def call(consecutive):
-        return jax.jit(
-            lambda q, k, v, b: attention.attend(
-                q, k, v, b, queries=where, keys=where, heads=heads, scale=1 / H,
-                length_scale_BT=scale, consecutive=consecutive,
-            )
-        )(*arrays)  # fmt: skip
+    there = where.order >= 0
+    weight = draw(B, T, N, H) * there[..., None, None]
 
-    there = np.asarray(where.order >= 0)
-    np.testing.assert_allclose(call(True)[there], call(False)[there], atol=2e-6)
+    def call(consecutive, query_slots=0):
+        def mixed(arrays):
+            out = attention.attend(
+                *arrays, queries=where, keys=where, heads=heads, scale=1 / H,
+                length_scale_BT=scale, consecutive=consecutive, query_slots=query_slots,
+            )  # fmt: skip
+            return jnp.sum(out * weight), out
+
+        (_, out), gradient = jax.jit(jax.value_and_grad(mixed, has_aux=True))(arrays)
+        return out[there], *gradient
+
+    plain = call(False)
+    for found in (call(True), call(True, query_slots=5)):
+        for mine, wanted in zip(found, plain, strict=True):
+            np.testing.assert_allclose(mine, wanted, atol=5e-6)
 
 
 def test_length_scaling_starts_at_its_floor():

@@ -233,8 +233,9 @@ def test_one_batch_is_learnt_by_heart():
 # ---------------------------------------------------------------------------- the losses
 
 
-def test_weights_and_padding_of_the_text_loss():
-    """Mean over weighted targets; slots without a target do not count."""
+@pytest.mark.parametrize("slots", [0, 7])
+def test_weights_and_padding_of_the_text_loss(slots):
+    """Mean over weighted targets, at once or in parts; slots without a target do not count."""
     batch = batch_of(0)
     target = batch.targets.token
     rng = np.random.default_rng(0)
@@ -242,7 +243,11 @@ def test_weights_and_padding_of_the_text_loss():
     weight = rng.uniform(size=target.shape).astype(np.float32)
     targets = dataclasses.replace(batch.targets, token_weight=weight)
     loss, values = losses.text_loss(
-        jnp.asarray(logits), dataclasses.replace(batch, targets=targets), MODEL
+        lambda hidden: hidden,
+        jnp.asarray(logits),
+        dataclasses.replace(batch, targets=targets),
+        MODEL,
+        slots=slots,
     )
     rows, columns = np.nonzero(target >= 0)
     picked = logits[rows, columns].astype(np.float64)

@@ -16,10 +16,12 @@ from interaction import configuration, sharding
 from interaction.aot import choose, compiled, programs, tally
 from interaction.aot.hardware import GIB, Slice
 from interaction.microturn import MICRO_TURN_SECONDS
+from interaction.models import expert_parallel
 from interaction.models.config import InteractionConfig, Recompute
+from interaction.models.expert_parallel import Travel
 from interaction.session.lanes import Bucket, buckets
 from interaction.sharding import MeshConfig
-from interaction.train.loop import TrainConfig
+from interaction.train.loop import Compute, TrainConfig
 
 
 class Step(enum.Enum):
@@ -77,6 +79,8 @@ class Report:
         slots: of an input part, or of a conversation.
         context: slots of a global layer's store; of a conversation in training.
         weights, state: bytes on one device; training's parameters are in its state.
+        received: bytes of one device's receive buffer of slots for its experts (0: none are
+            split); where nothing may be dropped, that of the worst case.
         compiled: what the compiler says.
         phases: what one device has to do (computed).
         seconds: the least time of the step (computed, not measured).
@@ -91,6 +95,7 @@ class Report:
     context: int
     weights: int
     state: int
+    received: int
     compiled: compiled.Compiled
     phases: tuple[tally.Phase, ...]
     seconds: float
@@ -145,8 +150,30 @@ def serve(asked: Asked, values: Mapping[str, Any]) -> Report:
     made = compiled.compile_program(program, where, asked.dump)
     return Report(
         Step.SERVE, where.name, where.chips, choice.mesh, choice.lanes, bucket.slots,
-        config.global_slots, program.weights, program.state, made, choice.phases, choice.seconds,
+        config.global_slots, program.weights, program.state,
+        received(config, choice.mesh, Travel.SLOTS, choice.lanes * bucket.slots, item=2),
+        made, choice.phases, choice.seconds,
     )  # fmt: skip
+
+
+def received(
+    config: InteractionConfig,
+    mesh: MeshConfig,
+    travel: Travel,
+    slots: int,
+    *,
+    item: int,
+    capacity_factor: float | None = None,
+) -> int:
+    """Bytes of one device's receive buffer (`models.expert_parallel`) for `slots` of all."""
+    stack = config.transformer
+    if mesh.expert == 1:
+        return 0
+    rows = expert_parallel.receive_rows(
+        travel, slots=-(-slots // mesh.batch_shards), per_slot=stack.experts_per_slot,
+        experts=stack.experts, group=mesh.expert, capacity_factor=capacity_factor,
+    )  # fmt: skip
+    return rows * stack.width * item
 
 
 def serving_work(config: InteractionConfig, sessions: int, bucket: Bucket) -> tally.Serving:
@@ -189,6 +216,10 @@ def train(asked: Asked, values: Mapping[str, Any]) -> Report:
     slots = asked.conversation.slots
     return Report(
         Step.TRAIN, where.name, where.chips, layout, config.batch, slots, slots, 0, program.state,
+        received(
+            config.model, layout, Travel.PAIRS, config.batch * slots // layout.sequence,
+            item=work.item, capacity_factor=config.capacity_factor,
+        ),
         made, choice.phases, choice.seconds,
     )  # fmt: skip
 
@@ -201,6 +232,7 @@ def training_work(config: TrainConfig, size: programs.Conversation) -> tally.Tra
         chunks=size.micro_turns,
         flow_draws=config.loss.flow_draws,
         recomputed=config.model.transformer.recompute is Recompute.LAYERS,
+        item=2 if config.compute is Compute.BFLOAT16 else 4,
     )
 
 
@@ -278,5 +310,6 @@ def _memory_lines(report: Report, made: compiled.Compiled) -> list[str]:
         f"written in place {memory.aliased / GIB:.2f}, temporary {memory.temporary / GIB:.2f}, "
         f"code {memory.code / GIB:.2f}: {memory.used / GIB:.2f} of {memory.there / GIB:.2f}, "
         f"{fits}",
-        f"compiled in {made.seconds:.0f} s, {made.kernels} kernel calls in the program",
+        f"compiled in {made.seconds:.0f} s, {made.kernels} kernel calls in the program; slots come "
+        f"to their experts in a buffer of {report.received / 2**20:.1f} MiB",
     ]

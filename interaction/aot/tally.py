@@ -265,7 +265,7 @@ class Training:
         chunks: C, spoken chunks of a conversation.
         flow_draws: of each chunk.
         recomputed: layers are computed again in the backward pass.
-        item: bytes of a number.
+        item: bytes of a weight, of a state and of their gradients as they are computed with.
     """
 
     rows: int

@@ -5,6 +5,8 @@ Out: the attended states. The same function serves training (keys are this call'
 live use (keys are a ring cache into which this call's slots have just been written).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -61,6 +63,7 @@ def attend(
     scale: float,
     length_scale_BT: Float[Array, "B T"] | None,
     consecutive: bool,
+    query_slots: int = 0,
 ) -> Float[Array, "B T N H"]:
     """Attention over keys that stand no later than each query and within the window.
 
@@ -76,15 +79,32 @@ def attend(
         length_scale_BT: factor on queries and bias (global layers beyond the scaling floor).
         consecutive: positions are the slot indices 0..T-1 of this very call; the bias is then laid
             out by a shift instead of a gather (same values, several times faster in training).
+        query_slots: with `consecutive`: queries whose scores are there at once, and computed again
+            in the backward pass (a sliding layer's are its window); 0: all.
 
     Returns:
         Attended values; rows of queries that are not there hold no meaning.
     """
-    B, T, N, H = query_BTNH.shape
-    S, K = key_BSKH.shape[1:3]
+    T = query_BTNH.shape[1]
     blocks = heads.window is not None and 2 * heads.window <= T and length_scale_BT is None
     if consecutive and blocks:
-        return _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale)
+        return _attend_in_blocks(
+            query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale, query_slots
+        )
+    everyone = (key_BSKH, value_BSKH, keys, heads, scale)
+    if consecutive and 0 < query_slots < T:
+        return _attend_in_parts(
+            query_BTNH, bias_BTNQ, queries, length_scale_BT, everyone, query_slots
+        )
+    lay = _shifted if consecutive else None
+    return _attend_to_all(query_BTNH, bias_BTNQ, queries, length_scale_BT, everyone, lay)
+
+
+def _attend_to_all(query_BTNH, bias_BTNQ, queries, length_scale_BT, everyone, lay):
+    """Every query against every key; `lay` puts the bias over keys, None: by distance."""
+    key_BSKH, value_BSKH, keys, heads, scale = everyone
+    B, T, N, H = query_BTNH.shape
+    S, K = key_BSKH.shape[1:3]
     query = query_BTNH.astype(jnp.float32)
     if length_scale_BT is not None:
         query = query * length_scale_BT[:, :, None, None]
@@ -96,8 +116,7 @@ def attend(
         bias = bias_BTNQ.astype(jnp.float32)
         if length_scale_BT is not None:
             bias = bias * length_scale_BT[:, :, None, None]
-        laid = _shifted(bias) if consecutive else gathered_bias(bias, distance)
-        scores = scores + laid
+        scores = scores + (gathered_bias(bias, distance) if lay is None else lay(bias))
     seen = (keys.order[:, None, :] >= 0) & (keys.order[:, None, :] <= queries.order[:, :, None])
     if keys.until is not None:
         seen = seen & (queries.order[:, :, None] < keys.until[:, None, :])
@@ -110,10 +129,43 @@ def attend(
     return out.reshape(B, T, N, H)
 
 
-def _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale):
+def _attend_in_parts(query_BTNH, bias_BTNQ, queries, length_scale_BT, everyone, size):
+    """`attend` with `size` queries at a time, whose scores the backward pass computes again."""
+    T, S = query_BTNH.shape[1], everyone[0].shape[1]
+    parts = -(-T // size)
+
+    def cut(x, fill=0):
+        """``[B, T, ...]`` to ``[parts, B, size, ...]``."""
+        pad = [(0, 0), (0, parts * size - T)] + [(0, 0)] * (x.ndim - 2)
+        x = jnp.pad(x, pad, constant_values=fill)
+        return x.reshape(x.shape[0], parts, size, *x.shape[2:]).swapaxes(0, 1)
+
+    def one(part):
+        start, query, bias, position, order, length_scale = part
+        lay = functools.partial(_band, start=start, room=parts * size, keys=S)
+        return _attend_to_all(
+            query, bias, Whereabouts(position, order), length_scale, everyone, lay
+        )
+
+    out = jax.lax.map(
+        jax.checkpoint(one),
+        (
+            jnp.arange(parts, dtype=jnp.int32) * size,
+            cut(query_BTNH),
+            None if bias_BTNQ is None else cut(bias_BTNQ),
+            cut(queries.position),
+            cut(queries.order, NOT_THERE),
+            None if length_scale_BT is None else cut(length_scale_BT, 1),
+        ),
+    )
+    out = out.swapaxes(0, 1)
+    return out.reshape(out.shape[0], parts * size, *out.shape[3:])[:, :T]
+
+
+def _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, scale, query_slots):
     """`attend` of a sliding layer in training: blocks of `window` queries see two blocks of keys.
 
-    Query i of a block and key j of its two blocks stand ``i + window - j`` apart.
+    With `query_slots` one block after the other, its scores computed again in the backward pass.
     """
     B, T, N, H = query_BTNH.shape
     K, w = key_BSKH.shape[2], heads.window
@@ -130,24 +182,43 @@ def _attend_in_blocks(query_BTNH, key_BSKH, value_BSKH, bias_BTNQ, keys, heads, 
         before = jnp.pad(mine[:, :-1], [(0, 0), (1, 0)] + [(0, 0)] * (mine.ndim - 2))
         return jnp.concatenate([before, mine], axis=2)
 
-    query = cut(query_BTNH).reshape(B, blocks, w, K, N // K, H)
-    scores = jnp.einsum(
-        "BbTKGH,BbSKH->BbKGTS", query, pairs(key_BSKH), preferred_element_type=jnp.float32
+    taken = (
+        cut(query_BTNH).reshape(B, blocks, w, K, N // K, H),
+        pairs(key_BSKH),
+        pairs(value_BSKH),
+        None if bias_BTNQ is None else cut(bias_BTNQ),
+        pairs((keys.order >= 0).astype(jnp.int32)) > 0,
     )
+    attend_blocks = functools.partial(_attend_to_pairs, scale=scale)
+    if query_slots:
+        one = jax.checkpoint(lambda block: attend_blocks(*block))
+        apart = jax.tree.map(lambda x: x.swapaxes(0, 1)[:, :, None], taken)
+        out = jax.lax.map(one, apart)[:, :, 0].swapaxes(0, 1)
+    else:
+        out = attend_blocks(*taken)
+    return out.reshape(B, blocks * w, N, H)[:, :T]
+
+
+def _attend_to_pairs(query, key, value, bias, there, *, scale):
+    """Blocks of w queries ``[B, b, w, K, G, H]``, each against its two blocks of keys.
+
+    Query i of a block and key j of its two blocks stand ``i + w - j`` apart.
+    """
+    B, blocks, w, K, G, _ = query.shape
+    N = K * G
+    scores = jnp.einsum("BbTKGH,BbSKH->BbKGTS", query, key, preferred_element_type=jnp.float32)
     scores = scores.reshape(B, blocks, N, w, 2 * w) * scale
-    if bias_BTNQ is not None:
-        used = min(w, bias_BTNQ.shape[-1])
-        rows = jnp.flip(cut(bias_BTNQ.astype(jnp.float32))[..., :used], axis=-1)
+    if bias is not None:
+        used = min(w, bias.shape[-1])
+        rows = jnp.flip(bias.astype(jnp.float32)[..., :used], axis=-1)
         rows = jnp.pad(rows.swapaxes(2, 3), [(0, 0)] * 4 + [(w - used, w + 1)])
         flat = jnp.pad(rows.reshape(B, blocks, N, w * (2 * w + 1)), [(0, 0)] * 3 + [(1, 0)])
         scores = scores + flat[..., : 2 * w * w].reshape(B, blocks, N, w, 2 * w)
     distance = jnp.arange(w)[:, None] + w - jnp.arange(2 * w)[None]
-    there = pairs((keys.order >= 0).astype(jnp.int32)) > 0
     seen = ((distance >= 0) & (distance < w))[None, None] & there[:, :, None]
     weights = jax.nn.softmax(jnp.where(seen[:, :, None], scores, -1e30), axis=-1)
-    weights = weights.astype(value_BSKH.dtype).reshape(B, blocks, K, N // K, w, 2 * w)
-    out = jnp.einsum("BbKGTS,BbSKH->BbTKGH", weights, pairs(value_BSKH))
-    return out.reshape(B, blocks * w, N, H)[:, :T]
+    weights = weights.astype(value.dtype).reshape(B, blocks, K, G, w, 2 * w)
+    return jnp.einsum("BbKGTS,BbSKH->BbTKGH", weights, value)
 
 
 def gathered_bias(bias_BTNQ: Array, distance_BTS: Array) -> Array:
@@ -174,6 +245,22 @@ def _shifted(bias_BTNQ: Array) -> Array:
     rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (T - used, T)))
     flat = rows.reshape(B, N, T * 2 * T)[..., T - 1 : T - 1 + T * (2 * T - 1)]
     return flat.reshape(B, N, T, 2 * T - 1)[..., :T]
+
+
+def _band(bias_BTNQ: Array, *, start: Array, room: int, keys: int) -> Array:
+    """`_shifted` of the queries from `start` on, of `room` in all, over keys 0..`keys`-1.
+
+    Rows of profiles, reversed, are moved into place as there, and the band that they make is put
+    at its place in a row of zeros.
+    """
+    B, T, N, extent = bias_BTNQ.shape
+    rows = jnp.flip(bias_BTNQ, axis=-1).swapaxes(1, 2)
+    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, T)))
+    wide = T + extent - 1
+    band = rows.reshape(B, N, T * (T + extent))[..., : T * wide].reshape(B, N, T, wide)
+    laid = jnp.zeros((B, N, T, room + extent - 1), bias_BTNQ.dtype)
+    laid = jax.lax.dynamic_update_slice_in_dim(laid, band, start, axis=3)
+    return laid[..., extent - 1 : extent - 1 + keys]
 
 
 def rotate(x_BTNH: Array, position_BT: Int[Array, "B T"], base: float) -> Array:

@@ -62,10 +62,11 @@ def attend_whole(
     scale: float,
     length_scale_BT: Float[Array, "B T"] | None,
     consecutive: bool,
+    query_slots: int = 0,
 ) -> Float[Array, "B T N H"]:
     """`attention.attend` over the slots of this very call; on one CPU device in tiles.
 
-    Args, returns: as there; the bias in its factors.
+    Args, returns: as there; the bias in its factors. With `query_slots` it is left to `attend`.
     """
     shared = {"heads": heads, "scale": scale}
 
@@ -73,7 +74,7 @@ def attend_whole(
         laid = None if bias is None else bias.by_distance()
         return attention.attend(
             query, key, value, laid, queries=queries, keys=keys, length_scale_BT=length_scale,
-            consecutive=consecutive, **shared,
+            consecutive=consecutive, query_slots=query_slots, **shared,
         )  # fmt: skip
 
     def tiles(query, key, value, bias, queries, keys, length_scale):
@@ -81,7 +82,8 @@ def attend_whole(
         return in_tiles(query, key, value, bias, keys=keys, length_scale_BT=length_scale, **shared)
 
     inputs = (query_BTNH, key_BTKH, value_BTKH, bias, queries, keys, length_scale_BT)
-    if not consecutive or sharding.mesh_sizes() or not _fits(heads, query_BTNH.shape[1]):
+    apart = sharding.mesh_sizes() or query_slots or not _fits(heads, query_BTNH.shape[1])
+    if apart or not consecutive:
         return whole(*inputs)
     return jax.lax.platform_dependent(*inputs, cpu=tiles, default=whole)
 

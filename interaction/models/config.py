@@ -102,6 +102,9 @@ class TransformerConfig:
         tied: the output matrix is the embedding transposed.
         unroll: layers (periods) unrolled per iteration of the layer scan.
         recompute: what training's backward pass computes again.
+        query_slots: training: queries of a layer whose scores are there at once (of a sliding
+            layer its window); they are computed again in the backward pass. 0: all. Where slots
+            are split over devices (`sharding`'s ``sequence``), the scores are, and all are there.
         implementation: who computes attention, experts and flow of live calls: REFERENCE (XLA;
             touched experts alone), PALLAS_TPU or PALLAS_GPU. Training is always XLA.
     """
@@ -132,6 +135,7 @@ class TransformerConfig:
     norm_epsilon: float = 1e-6
     unroll: int = 1
     recompute: Recompute = Recompute.NONE
+    query_slots: int = 0
     implementation: Implementation = Implementation.REFERENCE
 
     def __post_init__(self):
@@ -157,6 +161,8 @@ class TransformerConfig:
             )
         if MlpKind.DENSE in self.mlp_kinds and self.dense_width < 1:
             raise ValueError(f"dense layers need dense_width >= 1, not {self.dense_width}")
+        if self.query_slots < 0:
+            raise ValueError(f"query_slots={self.query_slots} must not be negative")
         size = self.unpadded_vocabulary
         if size is not None and not 0 < size <= self.vocabulary:
             raise ValueError(f"unpadded_vocabulary={size} must lie in 1..{self.vocabulary}")

@@ -88,6 +88,19 @@ def forward(
         config: the model.
         capacity_factor: see `moe.mixture`.
     """
+    hidden, load = hidden_states(params, batch, config, capacity_factor=capacity_factor)
+    scores = transformer.logits(params["transformer"], hidden, config.transformer)
+    return ForwardOutputs(hidden=hidden, logits=scores, load=load)
+
+
+def hidden_states(
+    params: dict,
+    batch: Batch,
+    config: InteractionConfig,
+    *,
+    capacity_factor: float | None = None,
+) -> tuple[Float[Array, "B T D"], Load]:
+    """`forward` without the logits, which are the largest array of all: final states and load."""
     slots = batch.slots
     x = embed.embed(params, slots, batch.payloads, config)
     hidden, _, load = transformer.run(
@@ -100,8 +113,7 @@ def forward(
         until_BT=batch.until,
         capacity_factor=capacity_factor,
     )
-    scores = transformer.logits(params["transformer"], hidden, config.transformer)
-    return ForwardOutputs(hidden=hidden, logits=scores, load=load)
+    return hidden, load
 
 
 def speech_rows(mel: Float[Array, "... R Z"], config: InteractionConfig) -> Array:

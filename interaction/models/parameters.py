@@ -173,7 +173,7 @@ def _moe(config: TransformerConfig, layers: int) -> dict:
 
     specs = {
         "router": Parameter(
-            (layers, width, experts + shared), ("layers", "width", None), fan_in(width)
+            (layers, width, experts + shared), ("layers", "inner", None), fan_in(width)
         ),
         "bias": Parameter((layers, experts), ("layers", None), zeros),
         "scale": Parameter((layers,), ("layers",), ones),
@@ -194,7 +194,8 @@ def vision_specs(config: InteractionConfig) -> dict:
     plan = config.vision.plan(width)
     specs = {}
     for index, (_, _, inputs, outputs) in enumerate(plan):
-        specs[f"linear_{index}"] = Parameter((inputs, outputs), (None, None), fan_in(inputs))
+        axes = ("inner", "inner")  # the first that the mesh divides
+        specs[f"linear_{index}"] = Parameter((inputs, outputs), axes, fan_in(inputs))
         if index < len(plan) - 1:
             specs[f"norm_{index}"] = Parameter((outputs,), (None,), ones)
     specs["final_norm"] = Parameter((width,), ("width",), ones)
@@ -207,20 +208,22 @@ def flow_specs(config: InteractionConfig) -> dict:
     inner, blocks = flow.width, flow.blocks
     chunk = config.grid.mel_frames * config.mel.bands
     return {
-        "input": Parameter((chunk, inner), (None, None), fan_in(chunk)),
-        "condition": Parameter((width, inner), ("width", None), fan_in(width)),
-        "time_in": Parameter((flow.time_features, inner), (None, None), fan_in(flow.time_features)),
-        "time_out": Parameter((inner, inner), (None, None), fan_in(inner)),
+        "input": Parameter((chunk, inner), (None, "inner"), fan_in(chunk)),
+        "condition": Parameter((width, inner), ("inner", None), fan_in(width)),
+        "time_in": Parameter(
+            (flow.time_features, inner), (None, "inner"), fan_in(flow.time_features)
+        ),
+        "time_out": Parameter((inner, inner), ("inner", None), fan_in(inner)),
         "blocks": {
             "modulation": Parameter(
-                (blocks, inner, 3 * inner), ("layers", None, None), normal(0.02)
+                (blocks, inner, 3 * inner), ("layers", "inner", None), normal(0.02)
             ),
             "modulation_bias": Parameter((blocks, 3 * inner), ("layers", None), zeros),
-            "up": Parameter((blocks, inner, 2 * inner), ("layers", None, None), fan_in(inner)),
+            "up": Parameter((blocks, inner, 2 * inner), ("layers", "inner", None), fan_in(inner)),
             "down": Parameter(
-                (blocks, 2 * inner, inner), ("layers", None, None), fan_in(2 * inner)
+                (blocks, 2 * inner, inner), ("layers", "inner", None), fan_in(2 * inner)
             ),
         },
-        "final_modulation": Parameter((inner, 2 * inner), (None, None), normal(0.02)),
-        "output": Parameter((inner, chunk), (None, None), zeros),
+        "final_modulation": Parameter((inner, 2 * inner), ("inner", None), normal(0.02)),
+        "output": Parameter((inner, chunk), ("inner", None), zeros),
     }

@@ -40,7 +40,7 @@ from interaction.types import Control
 
 RELEASED = ("transformer", "audio", "vision")  # families that a release holds
 # Fields that say how the backbone is run, or how many of its ids are used.
-_FREE = ("unpadded_vocabulary", "unroll", "implementation", "recompute")
+_FREE = ("unpadded_vocabulary", "unroll", "implementation", "recompute", "query_slots")
 
 
 def start_from_release(

@@ -28,7 +28,7 @@ from interaction.models.config import (
 )
 from interaction.models.moe import Load, mixture
 from interaction.shapes import Array, Float
-from interaction.sharding import constrain
+from interaction.sharding import SEQUENCE, constrain, mesh_sizes
 
 Kinds = tuple[tuple[AttentionKind, MlpKind], ...]
 
@@ -128,9 +128,11 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
     }
     if entry is None:
         keys = dataclasses.replace(call.where, until=call.until if is_global else None)
+        split = mesh_sizes().get(SEQUENCE, 1) > 1
         out = attend_whole(
-            query, key, value, bias, keys=keys, consecutive=call.consecutive, **shared
-        )
+            query, key, value, bias, keys=keys, consecutive=call.consecutive, **shared,
+            query_slots=0 if split else config.query_slots,
+        )  # fmt: skip
     else:
         assert call.places is not None
         put = functools.partial(write, window=heads.window)
@@ -149,6 +151,24 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
         )  # fmt: skip
     out = project(out, p["output"], contract=2)
     return out, cache if cache is None else dict(cache, **{kind.value: entry})
+
+
+def _layer_of(slices: dict, x, cache, at: dict, kinds, index: dict, call: _Call):
+    """`_layer` with its weights cut out of a period's.
+
+    Cut in here, what the backward pass keeps of a recomputed layer is the period as the scan was
+    given it; cut outside, it would be a second copy of the weights.
+
+    Args:
+        slices: by family, ``[layers of a period, ...]``.
+        at: family and place in it, by role.
+        x, cache, kinds, index, call: as `_layer`.
+    """
+    p = {
+        role: jax.tree.map(lambda leaf, place=place: leaf[place], slices[name])
+        for role, (name, place) in at.items()
+    }
+    return _layer(p, x, cache, kinds, index, call)
 
 
 def _layer(p: dict, x, cache, kinds, index: dict, call: _Call):
@@ -216,19 +236,20 @@ def _scan_segment(params: dict, segment: Segment, before: dict, x, cache, call: 
         number, slices = inputs
         seen, loads = {}, []
         for kinds, names in zip(segment.pattern, families, strict=True):
-            p, index = {}, {}
+            at, index = {}, {}
             for role, name in zip(("block", "attention", "mlp"), names, strict=True):
-                at = seen.get(name, 0)
-                seen[name] = at + 1
-                index[role] = before.get(name, 0) + number * per_period[name] + at
-                if live:
-                    p[role] = _rows(params[name], index[role])
-                else:
-                    p[role] = jax.tree.map(lambda leaf, at=at: leaf[at], slices[name])
-            layer = functools.partial(_layer, kinds=kinds, index=index, call=call)
-            if not live and call.config.recompute is Recompute.LAYERS:
-                layer = jax.checkpoint(layer)
-            x, cache, load = layer(p, x, cache)
+                place = seen.get(name, 0)
+                seen[name] = place + 1
+                at[role] = (name, place)
+                index[role] = before.get(name, 0) + number * per_period[name] + place
+            if live:
+                p = {role: _rows(params[name], index[role]) for role, (name, _) in at.items()}
+                x, cache, load = _layer(p, x, cache, kinds, index, call)
+            else:
+                layer = functools.partial(_layer_of, at=at, kinds=kinds, index=index, call=call)
+                if call.config.recompute is Recompute.LAYERS:
+                    layer = jax.checkpoint(layer)
+                x, cache, load = layer({name: slices[name] for name in names}, x, cache)
             if load is not None:
                 loads.append(load)
         return (x, cache), _stacked(loads, call.config.experts)

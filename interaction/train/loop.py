@@ -199,7 +199,8 @@ def _train(config: TrainConfig, workdir: pathlib.Path, interruption: Interruptio
     batches = make_batches(
         data, size=config.batch, workers=config.workers, shards=config.shards, rows=rows
     )
-    state = jax.device_put(state, sharding.shardings(mesh, state_specs(state, config)))
+    state = processes.laid(state, sharding.shardings(mesh, state_specs(state, config)))
+    processes.meet("state")
     with checkpointing.manager(workdir / "checkpoints") as manager:
         state = checkpointing.restore(manager, state, batches, config.batch)
         border = Border(interruption, 60 * config.checkpoint_minutes)
@@ -215,11 +216,14 @@ def _steps(
     first = processes.is_first()
     with Recorder(workdir, steps=config.steps, every=config.log_every, writes=first) as recorder:
         watch = Watch(config.model, recorder, behaviours=config.curriculum is not None)
-        for step in range(int(state.step), config.steps):
+        begins = int(state.step)
+        for step in range(begins, config.steps):
             waiting = time.monotonic()
             batch = processes.placed(next(batches), sharding.by_batch(mesh), config.batch)
             recorder.waited += time.monotonic() - waiting
             with jax.set_mesh(mesh):
+                if step == begins:
+                    processes.compile_together(step_function, state, batch)
                 state, metrics = step_function(state, batch)
             recorder.add(step + 1, metrics)
             validates = config.validate_every and (step + 1) % config.validate_every == 0

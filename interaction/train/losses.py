@@ -7,12 +7,14 @@ be expected too, from the hidden state of each heard frame. Losses are float32.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from interaction.models import flow, interaction_model
-from interaction.models.config import InteractionConfig
+from interaction import sharding
+from interaction.models import flow, interaction_model, transformer
+from interaction.models.config import InteractionConfig, Recompute
 from interaction.types import Batch, Control, Payloads, Stream
 
 
@@ -27,6 +29,8 @@ class LossConfig:
         flow_draws: (noise, time) pairs drawn per chunk and step (as in MAR).
         own_speech_noise: greatest standard deviation of the noise put on the own speech that is
             fed back; each conversation draws its own, uniformly from 0.
+        text_slots: slots of a conversation whose scores are there at once; they are computed again
+            in the backward pass. 0: all. Where slots are split over devices, all are there.
     """
 
     text: float = 1.0
@@ -34,9 +38,10 @@ class LossConfig:
     heard: float = 0.0
     flow_draws: int = 4
     own_speech_noise: float = 0.3
+    text_slots: int = 0
 
     def __post_init__(self):
-        for name in ("text", "speech", "heard"):
+        for name in ("text", "speech", "heard", "text_slots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
 
@@ -56,18 +61,29 @@ def total(
     """
     feedback_key, flow_key = jax.random.split(key)
     noisy = noisy_feedback(batch, feedback_key, weights.own_speech_noise)
-    out = interaction_model.forward(params, noisy, config, capacity_factor=capacity_factor)
-    text, text_metrics = text_loss(out.logits, batch, config)
-    speech = flow_loss(params["flow"], out.hidden, batch, flow_key, weights.flow_draws)
+    hidden, load = interaction_model.hidden_states(
+        params, noisy, config, capacity_factor=capacity_factor
+    )
+    text, text_metrics = text_loss(
+        lambda hidden: transformer.logits(params["transformer"], hidden, config.transformer),
+        hidden,
+        batch,
+        config,
+        slots=0 if sharding.mesh_sizes().get(sharding.SEQUENCE, 1) > 1 else weights.text_slots,
+    )
+    again = config.transformer.recompute is not Recompute.NONE
+    speech = flow_loss(
+        params["flow"], hidden, batch, flow_key, weights.flow_draws, recomputed=again
+    )
     loss = weights.text * text + weights.speech * speech
     parts = {"text": text, "speech": speech, **text_metrics}
     if weights.heard:
-        parts["heard"] = heard_loss(params["audio"]["table"], out.hidden, batch)
+        parts["heard"] = heard_loss(params["audio"]["table"], hidden, batch)
         loss = loss + weights.heard * parts["heard"]
     parts["loss"] = loss
     if capacity_factor is not None:
-        parts["dropped"] = jnp.mean(out.load.dropped)
-    return loss, {**parts, "load": out.load.share}
+        parts["dropped"] = jnp.mean(load.dropped)
+    return loss, {**parts, "load": load.share}
 
 
 def noisy_feedback(batch: Batch, key: jax.Array, greatest: float) -> Batch:
@@ -82,26 +98,60 @@ def noisy_feedback(batch: Batch, key: jax.Array, greatest: float) -> Batch:
     return dataclasses.replace(batch, payloads=payloads)
 
 
-def text_loss(logits: jax.Array, batch: Batch, config: InteractionConfig) -> tuple[jax.Array, dict]:
+def text_loss(
+    scores: Callable[[jax.Array], jax.Array],
+    hidden: jax.Array,
+    batch: Batch,
+    config: InteractionConfig,
+    *,
+    slots: int = 0,
+) -> tuple[jax.Array, dict]:
     """Mean cross-entropy over output tokens, and how often the best token is the right one.
 
     ``decision_accuracy`` looks only at the first token of micro-turns in which the model should
     do something (anything but PASS): does it act, and rightly, when it should?
+
+    Args:
+        scores: states ``[B, t, D]`` to logits ``[B, t, V]``.
+        hidden: ``[B, T, D]``.
+        batch: targets, and the slots' tokens.
+        config: the model.
+        slots: of a row whose logits are there at once (`LossConfig.text_slots`); 0: all.
     """
-    target, weight = batch.targets.token, batch.targets.token_weight
-    there = target >= 0
-    safe = jnp.where(there, target, 0)
-    logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    nll = -jnp.take_along_axis(logp, safe[..., None], axis=-1)[..., 0]
-    weight = jnp.where(there, weight, 0.0)
-    loss = jnp.sum(nll * weight) / jnp.maximum(jnp.sum(weight), 1.0)
-    right = jnp.argmax(logits, axis=-1) == target
-    acts = there & (target != config.ordinary_tokens + int(Control.PASS))
-    acts = acts & (batch.slots.token == config.ordinary_tokens + int(Control.BEGIN))
-    return loss, {
-        "token_accuracy": jnp.sum(right & there) / jnp.maximum(jnp.sum(there), 1),
-        "decision_accuracy": jnp.sum(right & acts) / jnp.maximum(jnp.sum(acts), 1),
+    begins = batch.slots.token == config.ordinary_tokens + int(Control.BEGIN)
+    passes = config.ordinary_tokens + int(Control.PASS)
+
+    def sums(part):
+        hidden, target, weight, begins = part
+        logits, there = scores(hidden), target >= 0
+        logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        nll = -jnp.take_along_axis(logp, jnp.where(there, target, 0)[..., None], axis=-1)[..., 0]
+        weight = jnp.where(there, weight, 0.0)
+        right = jnp.argmax(logits, axis=-1) == target
+        acts = there & (target != passes) & begins
+        counts = (right & there, there, right & acts, acts)
+        return (jnp.sum(nll * weight), jnp.sum(weight), *(jnp.sum(one) for one in counts))
+
+    whole = (hidden, batch.targets.token, batch.targets.token_weight, begins)
+    if 0 < slots < hidden.shape[1]:
+        parts = jax.tree.map(lambda x, fill: _cut(x, slots, fill), whole, (0, -1, 0, False))
+        found = jax.lax.map(jax.checkpoint(sums), parts)
+        found = jax.tree.map(lambda one: jnp.sum(one, axis=0), found)
+    else:
+        found = sums(whole)
+    nll, weight, right, there, right_acts, acts = found
+    return nll / jnp.maximum(weight, 1.0), {
+        "token_accuracy": right / jnp.maximum(there, 1),
+        "decision_accuracy": right_acts / jnp.maximum(acts, 1),
     }
+
+
+def _cut(x: jax.Array, size: int, fill) -> jax.Array:
+    """``[B, T, ...]`` to ``[parts, B, size, ...]``, filled up."""
+    parts = -(-x.shape[1] // size)
+    pad = [(0, 0), (0, parts * size - x.shape[1])] + [(0, 0)] * (x.ndim - 2)
+    x = jnp.pad(x, pad, constant_values=fill)
+    return x.reshape(x.shape[0], parts, size, *x.shape[2:]).swapaxes(0, 1)
 
 
 def heard_loss(table: jax.Array, hidden: jax.Array, batch: Batch) -> jax.Array:
@@ -136,23 +186,48 @@ def flow_loss(
     batch: Batch,
     key: jax.Array,
     draws: int,
+    *,
+    recomputed: bool = False,
 ) -> jax.Array:
     """Mean squared error of the predicted mel over all chunks, `draws` (noise, time) pairs each.
 
     It is the flow-matching loss on the velocity weighted by ``(1 - t) ** 2``: the same minimum,
-    without the weight that goes to infinity at t = 1.
+    without the weight that goes to infinity at t = 1. Draws stand in an axis of their own: the
+    chunks of a conversation stay on the device that has it.
+
+    Args:
+        params: the flow head.
+        hidden: ``[B, T, D]``.
+        batch: targets.
+        key: of noise and times.
+        draws: pairs of each chunk.
+        recomputed: one draw after the other, computed again in the backward pass.
     """
     targets = batch.targets
     condition = jnp.take_along_axis(hidden, jnp.maximum(targets.chunk_slot, 0)[..., None], axis=1)
     rows = targets.chunk.shape[0] * targets.chunk.shape[1]
     mel = targets.chunk.reshape(rows, *targets.chunk.shape[2:])
-    mel = jnp.tile(mel, (draws, 1, 1))
-    condition = jnp.tile(condition.reshape(rows, -1), (draws, 1))
-    weight = jnp.tile(targets.chunk_weight.reshape(rows), draws)
+    condition = condition.reshape(rows, -1)
     noise_key, time_key = jax.random.split(key)
-    noise = jax.random.normal(noise_key, mel.shape)
-    time = jax.random.uniform(time_key, (mel.shape[0],))
-    x_t, _ = flow.interpolate(noise, mel, time)
-    error = flow.predict(params, x_t, time, condition) - mel
-    per_chunk = jnp.mean(jnp.square(error.astype(jnp.float32)), axis=(1, 2))
-    return jnp.sum(per_chunk * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+    noise = jax.random.normal(noise_key, (draws, *mel.shape))
+    time = jax.random.uniform(time_key, (draws, rows))
+
+    def per_chunk(drawn):
+        # Said here as well: of the loop's slices the compiler does not know it, and would make the
+        # time features of the whole batch on every device.
+        noise = sharding.constrain(drawn[0], "batch", None, None)
+        time = sharding.constrain(drawn[1], "batch")
+        x_t, _ = flow.interpolate(noise, mel, time)
+        error = flow.predict(params, x_t, time, condition) - mel
+        return jnp.mean(jnp.square(error.astype(jnp.float32)), axis=(1, 2))
+
+    drawn = (
+        sharding.constrain(noise, None, "batch", None, None),
+        sharding.constrain(time, None, "batch"),
+    )
+    if recomputed:
+        errors = jax.lax.map(jax.checkpoint(per_chunk), drawn)
+    else:
+        errors = jax.vmap(per_chunk)(drawn)
+    weight = targets.chunk_weight.reshape(rows)
+    return jnp.sum(errors * weight[None]) / jnp.maximum(draws * jnp.sum(weight), 1.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
@@ -18,6 +19,9 @@ from jax.sharding import Mesh, NamedSharding
 # once, because its connections break.
 HEARTBEAT_SECONDS = 30
 SKYPILOT_PORT = 8476
+# How long processes wait for each other where one may have compiled for longer than another: a
+# collective is given up after half a minute (Gloo, on CPU).
+MEETING_SECONDS = 1200
 _OWN = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
 # Variables that name all hosts of a TPU slice, and a cluster scheduler's number of processes.
 _TPU_HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
@@ -143,6 +147,42 @@ def placed(batch: Any, sharding: NamedSharding, size: int) -> Any:
         return jax.make_array_from_process_local_data(sharding, leaf, (size, *leaf.shape[1:]))
 
     return jax.tree.map(place, batch)
+
+
+def laid(tree: Any, shardings: Any) -> Any:
+    """`tree`, which every process has whole or has its part of, on the devices.
+
+    Each process takes what its devices hold; nothing is sent, and nothing compared, as
+    `jax.device_put` does by gathering every leaf.
+
+    Args:
+        tree: arrays, the same on all processes, or laid over all of them already.
+        shardings: where each lies.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree, shardings)
+
+
+def meet(where: str) -> None:
+    """Waits until every process of the job is here; all of them must call it."""
+    if jax.process_count() > 1:
+        wait = ocp.multihost.get_barrier_sync_fn()
+        wait(key=where, timeout_ms=1000 * MEETING_SECONDS)
+
+
+def compile_together(function: Any, *arguments: Any) -> None:
+    """Compiles a jitted function before anyone runs it, for it may wait for the others inside."""
+    if jax.process_count() > 1:
+        function.lower(*arguments).compile()
+        meet("compiled")
 
 
 def whole(tree: Any) -> Any:
