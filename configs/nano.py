@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
         flow=dict(width=256, blocks=3, time_features=64, steps=8),
         speech_slots=2,
         max_text_out=10,
-        global_slots=4096,
+        global_slots=1024,  # half a minute live; the longest session of training has 608
     )
     config.data = dict(
         seed=0,

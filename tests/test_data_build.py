@@ -326,7 +326,9 @@ def test_fine_tuning_starts_from_what_is_there(arg):
     if config.start:  # training compares them in the same way
         saved = native.read_native_config(root / config.start)["model"]
         model = configuration.build(InteractionConfig, saved)
-        free = {name: getattr(model, name) for name in ("max_text_out", "pass_bias")}
+        free = {
+            name: getattr(model, name) for name in ("max_text_out", "pass_bias", "global_slots")
+        }
         assert dataclasses.replace(config.model, **free) == model
     with pytest.raises(ValueError, match="arg='small'"):
         finetune.get_config("small")

@@ -288,9 +288,10 @@ def _start(config: TrainConfig) -> dict:
     """Fresh or given parameters, with the given vocoder inside."""
     if config.start:
         params, model = load_model(config.start)
-        # How much text a micro-turn may put out, and how shyly, shapes no parameter.
-        decoding = {n: getattr(config.model, n) for n in ("max_text_out", "pass_bias")}
-        model = dataclasses.replace(model, **decoding)
+        # How much text a micro-turn may put out, how shyly, and what a lane holds live shape no
+        # parameter.
+        live = {n: getattr(config.model, n) for n in ("max_text_out", "pass_bias", "global_slots")}
+        model = dataclasses.replace(model, **live)
         if model != config.model:
             raise ValueError(f"start={config.start} holds {model}, the run asks for {config.model}")
     else:
