@@ -1,7 +1,7 @@
-"""What training on CPU computes in its own way: experts on sorted rows, attention in tiles.
+"""What training on CPU computes in its own way: sorted experts, tiles of attention, tubelets.
 
-In: random rows, choices and sequences. Out: values and gradients of every input held against the
-definitions that other platforms run (`moe.gated`, `attention.attend`).
+In: random rows, choices, sequences and tubelets. Out: values and gradients of every input held
+against the definitions that other platforms run (`moe.gated`, `attention.attend`, `vision_stem`).
 """
 
 import jax
@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from interaction.kernels import experts_sorted
-from interaction.models import attention, attention_tiles, moe
+from interaction.kernels.streamed import project
+from interaction.models import attention, attention_tiles, embed, moe
 from interaction.models.attention import Whereabouts
 from interaction.models.attention_tiles import Bias
 from interaction.models.config import AttentionConfig
+from interaction.streams.image import normalise_patches
+from tests.models_for_tests import random_params, tiny
 
 D, F = 6, 5
 
@@ -91,7 +94,8 @@ def test_sorted_experts_drop_nothing_and_mix_up_no_weights():
             inner = np.asarray(x[slot], np.float64) @ gate
             hidden = inner / (1 + np.exp(-inner)) * (np.asarray(x[slot], np.float64) @ up)
             right[slot] += weight * (hidden @ down)
-    np.testing.assert_allclose(experts_sorted.mix(x, chosen, weights, *matrices, 4), right, 1e-4)
+    found = experts_sorted.mix(x, chosen, weights, *matrices, 4)
+    np.testing.assert_allclose(found, right, atol=1e-4)
     exchanged = experts_sorted.mix(x, chosen, weights[:, ::-1], *matrices, 4)
     assert np.abs(exchanged - right).max() > 0.01
 
@@ -162,3 +166,45 @@ def test_tiles_give_what_attention_gives(window, extent, slots, scaled, until, d
     found = with_gradients(tiles, gradient, *inputs)
     wanted = with_gradients(whole, gradient, *inputs)
     agree(found, wanted, 1e-5 if dtype == jnp.float32 else 4e-2)
+
+
+# ---------------------------------------------------------------------------- the rest
+
+
+@pytest.mark.parametrize(("used", "block"), [(7, 4), (8, 4), (1, 16), (11, 3)])
+def test_tubelets_that_are_there_are_computed_and_train_as_all_would(used, block, monkeypatch):
+    """Blocks full and not, and tubelets of no slot, whose states are zeros and train nothing."""
+    monkeypatch.setattr(embed, "TUBELETS", block)
+    config, rows = tiny(), 11
+    rng = np.random.default_rng(4)
+    params = random_params(config)["vision"]
+    side = config.vision.patch
+    shape = (rows, config.vision.frames, side, side, config.vision.channels)
+    patches = jnp.asarray(rng.integers(0, 256, shape), jnp.uint8)
+    there = jnp.asarray(rng.permutation(np.arange(rows) < used))
+    gradient = jnp.asarray(rng.normal(size=(rows, config.transformer.width)), jnp.float32)
+
+    def every(params):
+        states = embed.vision_stem(params, normalise_patches(patches), config)
+        return jnp.where(there[:, None], states, 0)
+
+    def seen(params):
+        return embed.used_tubelets(params, patches, there, config)
+
+    wanted = with_gradients(every, gradient, params)
+    agree(with_gradients(seen, gradient, params), wanted, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "contract"), [((3, 5, 4), (4, 7), 1), ((3, 5, 4), (4, 2, 6), 1),
+                                  ((3, 5, 2, 4), (2, 4, 7), 2)],
+)  # fmt: skip
+def test_a_product_trains_as_the_derived_one(x, weight, contract):
+    rng = np.random.default_rng(6)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    inputs = (draw(*x), draw(*weight))
+    derived = lambda x, weight: jnp.tensordot(x, weight, contract)
+    ours = lambda x, weight: project(x, weight, contract=contract)
+    gradient = draw(*derived(*inputs).shape)
+    wanted = with_gradients(derived, gradient, *inputs)
+    agree(with_gradients(ours, gradient, *inputs), wanted, 1e-5)

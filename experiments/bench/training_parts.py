@@ -39,7 +39,7 @@ from interaction.models.parameters import init_params
 from interaction.streams.image import normalise_patches
 
 HERE = pathlib.Path(__file__).parent
-ROUNDS = 15
+ROUNDS = 9
 TOLERANCE = 1e-4
 EXPERT_ROWS = (64, 128, 256)
 SLIDING_ROWS = (16, 32, 64)

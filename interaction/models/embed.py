@@ -23,7 +23,7 @@ from interaction.types import Payloads, Slots, Stream
 # The reference's stems keep this epsilon whatever the backbone's.
 STEM_EPSILON = 1e-6
 # Tubelets of a block of `used_tubelets`.
-TUBELETS = 64
+TUBELETS = 32
 
 
 def audio_stem(

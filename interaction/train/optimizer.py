@@ -6,6 +6,7 @@ gradient) and the running mean of the parameters.
 """
 
 import dataclasses
+import enum
 import fnmatch
 import functools
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from interaction.checkpoints.native import flatten, unflatten
 
@@ -20,6 +22,42 @@ _NOT_DECAYED = ("norm", "bias", "scale", "conv")
 _FROZEN = "frozen"
 # Vocabulary matrices and their axis of ids.
 _VOCABULARY = {"transformer/embed/table": 0, "transformer/unembed": 1}
+# Matrices that Muon may move, with the axes that it sums over and those that it gives; others are
+# stacked matrices (layers, experts), each moved by itself. Left out: embeddings, output matrices
+# and the router, whose rows belong to single tokens, features and experts, and vectors.
+_MATRICES = {
+    "transformer/attention_*/query": (1, (2, 3)),
+    "transformer/attention_*/key": (1, (2, 3)),
+    "transformer/attention_*/value": (1, (2, 3)),
+    "transformer/attention_*/relative": (1, (2, 3)),
+    "transformer/attention_*/output": ((1, 2), 3),
+    "transformer/dense/gate": (1, 2),
+    "transformer/dense/up": (1, 2),
+    "transformer/dense/down": (1, 2),
+    "transformer/moe/*gate": (2, 3),
+    "transformer/moe/*up": (2, 3),
+    "transformer/moe/*down": (2, 3),
+    "vision/linear_*": (0, 1),
+    "flow/condition": (0, 1),
+    "flow/time_*": (0, 1),
+    "flow/blocks/up": (1, 2),
+    "flow/blocks/down": (1, 2),
+    "flow/blocks/modulation": (1, 2),
+}
+# Root mean square of Muon's update at learning rate 1; AdamW's is about this (Liu et al. 2025,
+# arXiv 2502.16982, section 2.2), so one learning rate serves both.
+_MUON_SIZE = 0.2
+
+
+class Matrices(enum.Enum):
+    """What moves matrices: AdamW as everything else, or Muon.
+
+    MUON: the momentum of every matrix, made orthogonal (Jordan et al. 2024,
+    kellerjordan.github.io/posts/muon; `optax.contrib.muon`).
+    """
+
+    ADAMW = "adamw"
+    MUON = "muon"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +92,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with warm-up, constant rate and a linear way down.
+    """AdamW, for matrices Muon if asked; warm-up, constant rate and a linear way down.
 
     Attributes:
         learning_rate: greatest rate.
@@ -63,7 +101,8 @@ class OptimizerConfig:
         final_share: rate at the end as a share of the greatest.
         weight_decay: on matrices; not on norms, biases, scales and convolution taps.
         clip: greatest global norm of the gradient.
-        b2: second-moment decay.
+        b2: second-moment decay of AdamW.
+        matrices: what moves matrices.
         average: decay of the running mean of the parameters.
         balance_rate: step of the router's balancing bias (DeepSeek-V3 uses 0.001); 0: it stays.
         groups: what trains when; a parameter belongs to the first group that names it, one that
@@ -77,6 +116,7 @@ class OptimizerConfig:
     weight_decay: float = 0.02
     clip: float = 1.0
     b2: float = 0.98
+    matrices: Matrices = Matrices.ADAMW
     average: float = 0.998
     balance_rate: float = 1e-3
     groups: tuple[Group, ...] = ()
@@ -104,17 +144,17 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, AdamW, the schedule; with `groups`, each group by itself while it trains.
+    """Clipping, the rules, the schedule; with `groups`, each group by itself while it trains.
 
     A frozen parameter has no moments, does not count in the clipping, and keeps every bit.
     """
     if not config.groups:
-        return _adamw(config, steps)
+        return _rule(config, steps)
     rules: dict = {_FROZEN: optax.set_to_zero()}
     for number, group in enumerate(config.groups):
         end = steps if group.ends is None else group.ends
         own = dataclasses.replace(config, learning_rate=config.learning_rate * group.share)
-        rule = _adamw(own, max(end - group.begins, 1))
+        rule = _rule(own, max(end - group.begins, 1))
         if group.ids is not None:
             only = optax.stateless(functools.partial(_only_ids, group.ids))
             rule = optax.chain(only, rule, only)
@@ -142,16 +182,43 @@ def join(moving: dict, still: dict) -> dict:
     return unflatten(flatten(moving) | flatten(still))
 
 
-def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(
-            schedule(config, steps),
-            b2=config.b2,
+def _rule(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clipping, then AdamW, or Muon for matrices and AdamW for the rest."""
+    rate = schedule(config, steps)
+    rule = optax.adamw(rate, b2=config.b2, weight_decay=config.weight_decay, mask=decayed)
+    if config.matrices is Matrices.MUON:
+        muon = optax.contrib.muon(
+            rate,
             weight_decay=config.weight_decay,
-            mask=decayed,
-        ),
-    )
+            consistent_rms=_MUON_SIZE,
+            muon_weight_dimension_numbers=_dimensions,
+        )
+        rule = optax.partition({Matrices.ADAMW.value: rule, Matrices.MUON.value: muon}, _movers)
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule)
+
+
+def _dimension(path: str) -> MuonDimensionNumbers | None:
+    for pattern, (inputs, outputs) in _MATRICES.items():
+        if fnmatch.fnmatchcase(path, pattern):
+            return MuonDimensionNumbers(inputs, outputs)
+    return None
+
+
+def _dimensions(params: dict) -> dict:
+    """Axes of every matrix that Muon moves."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _dimension(_joined(path)), params)
+
+
+def moved_by_muon(path: str) -> bool:
+    """Whether Muon, where asked for, moves the parameter at `path` (joined by "/")."""
+    return _dimension(path) is not None
+
+
+def _movers(params: dict) -> dict:
+    def mover(path, _):
+        return (Matrices.MUON if moved_by_muon(_joined(path)) else Matrices.ADAMW).value
+
+    return jax.tree_util.tree_map_with_path(mover, params)
 
 
 def _label(config: OptimizerConfig, path: str) -> str:
