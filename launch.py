@@ -143,6 +143,10 @@ def _eval_options(commands: Any) -> None:
     evaluate.add_argument(
         "--system", required=True, metavar="SYSTEM[,..]", help=f"under test:\n{listed}"
     )
+    evaluate.add_argument(
+        "--list", action=_Listed, nargs=0,
+        help="print every suite's data set with its licence, size and how to get it",
+    )  # fmt: skip
     evaluate.add_argument("--checkpoint", metavar="DIR", help="for the system 'model'")
     evaluate.add_argument(
         "--data", metavar="DIR", help="a set in the official layout (several suites: a folder "
@@ -171,6 +175,16 @@ def _eval_options(commands: Any) -> None:
         help="also write every run as the benchmark's authors lay it out, for their own code",
     )  # fmt: skip
     evaluate.set_defaults(run=_eval)
+
+
+class _Listed(argparse.Action):
+    """Prints what the suites' data is, and ends."""
+
+    def __call__(self, parser, *_: Any) -> None:
+        from interaction.eval import choose
+
+        print(choose.sources())
+        parser.exit()
 
 
 def _submit_options(commands: Any) -> None:

@@ -113,11 +113,14 @@ def table(found: dict) -> str:
     took = [f"{system['processor_seconds']:.0f} s" for system in found["systems"]]
     lines.append(f"| | processor time | {' | '.join(took)} | |")
     wall, how = found["evaluation"]["wall_seconds"], found["evaluation"]["processes"]
+    spent = sum(system["processor_seconds"] for system in found["systems"])
     lines.append("")
     lines.append(
         f"One sample per scene, seed {found['evaluation']['seed']}, {found['mode']} scoring, "
         f"{found['clock']}, words by the ears `{found['evaluation']['ears']}`; "
-        f"{wall / 60:.1f} minutes in {how} processes (`experiments/evaluation_small.json`)."
+        f"{wall / 60:.1f} minutes in {how} processes; {spent:,.0f} s of processor time, so "
+        f"{spent / how / 60:.1f} minutes where each has a core of its own (computed) "
+        "(`experiments/evaluation_small.json`)."
     )
     return "\n".join(lines)
 

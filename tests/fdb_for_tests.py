@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run
-from interaction.eval.suite import Verdict, Word
+from interaction.eval.suite import Scoring, Verdict, Word
 from interaction.eval.suites.fdb import generate
 
 WORD_SECONDS = 0.3
@@ -99,14 +99,8 @@ def words(*timed: tuple[float, float]) -> list[Word]:
 
 def scored_by(suite, samples, runs, mode, judge=None):
     """A suite's figures under the clock without step times."""
-    return suite.score(
-        samples,
-        runs,
-        mode=mode,
-        clock=Clock.INSTANT,
-        ears=TextEars(),
-        judge=judge or ContainsJudge(),
-    )
+    how = Scoring(TextEars(), Clock.INSTANT, judge or ContainsJudge(), mode)
+    return suite.score(samples, runs, how)
 
 
 def tree_of(suite, *, size: int, seed: int):

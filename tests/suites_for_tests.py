@@ -4,7 +4,7 @@ In: a suite, its samples, what a system puts out on each. Out: `figures` by scen
 """
 
 from interaction.eval.records import Clock, Kind, Run
-from interaction.eval.suite import Mode, Verdict, Word
+from interaction.eval.suite import Mode, Scoring, Verdict, Word
 
 
 class TextEars:
@@ -50,8 +50,8 @@ class PhraseJudge:
 def figures(suite, samples, events, mode=Mode.STRICT, judge=None):
     """Figures by name (or scene and name, where there are several scenes)."""
     runs = {s.id: Run(s.suite, s.scene, s.id, "test", s.seconds, tuple(events(s))) for s in samples}
-    given = {"mode": mode, "clock": Clock.INSTANT, "ears": TextEars(), "judge": judge or NoJudge()}
-    found = suite.score(samples, runs, **given)
+    how = Scoring(TextEars(), Clock.INSTANT, judge or NoJudge(), mode)
+    found = suite.score(samples, runs, how)
     table = {f"{f.scene}: {f.name}": f for f in found}
     assert len(table) == len(found), "two figures of one scene and name"
     return table

@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from interaction.eval.records import Clock
-from interaction.eval.suite import Mode, Word
+from interaction.eval.suite import Mode, Scoring, Word
 from interaction.eval.suites import SUITES
 from interaction.eval.suites import small_world_rules as rules
 from interaction.eval.suites.fdb import generate, v2_rules, world
@@ -60,8 +60,8 @@ def test_a_key_word_that_is_always_found_is_noticed(tmp_path, monkeypatch, mode)
     samples = suite.load(tmp_path)
 
     def scored(runs):
-        how = {"mode": mode, "clock": Clock.INSTANT, "ears": TextEars(), "judge": ContainsJudge()}
-        return suite.score(samples, runs, **how)
+        how = Scoring(TextEars(), Clock.INSTANT, ContainsJudge(), mode)
+        return suite.score(samples, runs, how)
 
     silent = silent_runs(samples)
     assert_anchors(scored(silent), "silent")

@@ -39,6 +39,7 @@ from interaction.types import CHANNELS, CLOSERS, TEXT_SOURCES, AudioChunk, Contr
 
 ROOT = pathlib.Path(__file__).parents[1]
 DESIGN = (ROOT / "docs" / "design.md").read_text()
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text()
 README = (ROOT / "README.md").read_text()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FOLDERS = "interaction|configs|docs|notebooks|tests|experiments|checkpoints"
@@ -53,7 +54,10 @@ def named_files(text: str) -> set[str]:
     return {name.rstrip(".") for name in names}
 
 
-@pytest.mark.parametrize(("page", "text"), [("docs/design.md", DESIGN), ("README.md", README)])
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [("docs/design.md", DESIGN), ("docs/evaluation.md", EVALUATION), ("README.md", README)],
+)
 def test_every_named_file_is_there(page, text):
     names = named_files(text)
     assert len(names) > 5

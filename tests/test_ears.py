@@ -145,8 +145,9 @@ def test_a_pack_that_leaves_a_clip_empty_is_heard_one_by_one(monkeypatch):
         return [whisper.TimedText(f"call{len(calls)}", 0.5, 0.6)]
 
     monkeypatch.setattr(whisper, "timed_words", timed_words)
-    assert whisper.hear([tone(1.0), tone(1.0)]) == [["call2"], ["call3"]]
-    assert whisper.hear([tone(1.0)]) == [["call4"]]
+    apart = [whisper.Written(["call2"], alone=True), whisper.Written(["call3"], alone=True)]
+    assert whisper.hear([tone(1.0), tone(1.0)]) == apart
+    assert whisper.hear([tone(1.0)]) == [whisper.Written(["call4"], alone=True)]
 
 
 @pytest.fixture
@@ -157,6 +158,7 @@ def listening(monkeypatch, tmp_path):
     """
     asked: list[str] = []
     answers = {"speech": [(0.5, 1.5)], "text": ["one", "two"], "times": [(0.5, 0.9), (1.0, 1.4)]}
+    answers["alone"] = False
 
     def speech(wave):
         asked.append("speech")
@@ -164,7 +166,7 @@ def listening(monkeypatch, tmp_path):
 
     def hear(clips, threads):
         asked.append("text")
-        return [answers["text"] for _ in clips]
+        return [whisper.Written(answers["text"], answers["alone"]) for _ in clips]
 
     monkeypatch.setattr(ears.silero, "speech_segments", speech)
     monkeypatch.setattr(ears.whisper, "hear", hear)
@@ -200,6 +202,13 @@ def test_an_alignment_far_from_the_edges_is_not_believed(listening, times, path)
     if path is Path.EDGES:
         assert timed(two_pass.words(RUN, Clock.INSTANT)) == [("one", 2.0, 2.5), ("two", 2.5, 3.0)]
         assert asked == ["speech", "text", "text"]  # its text is heard once more, alone
+
+
+def test_what_was_heard_alone_is_not_heard_again(listening):
+    two_pass, asked, answers = listening
+    answers |= {"times": None, "alone": True}
+    assert {heard.path for heard in two_pass.heard(RUN, Clock.INSTANT)} == {Path.EDGES}
+    assert asked == ["speech", "text"]
 
 
 def test_a_second_scoring_costs_nothing_and_gives_the_same(listening, tmp_path):

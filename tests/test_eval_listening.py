@@ -15,6 +15,7 @@ from interaction.eval.ears import FromText, TwoPass, sounds_apart
 from interaction.eval.evaluate import Evaluation, evaluate
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run
 from interaction.eval.runner import Spec
+from interaction.eval.whisper import Written
 from tests.toy_suite import PLACE, Toy
 
 SECOND = SAMPLE_RATE
@@ -67,7 +68,8 @@ def asked(monkeypatch):
 
     def hear(clips, threads):
         found.extend(round(len(clip) / SECOND, 2) for clip in clips)
-        return [[f"level{round(10 * float(np.abs(clip).max()))}"] for clip in clips]
+        levels = [round(10 * float(np.abs(clip).max())) for clip in clips]
+        return [Written([f"level{level}"]) for level in levels]
 
     monkeypatch.setattr(ears.silero, "speech_segments", segments)
     monkeypatch.setattr(ears.whisper, "hear", hear)

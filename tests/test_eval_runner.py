@@ -125,8 +125,8 @@ def test_a_broken_scorer_would_be_noticed(tmp_path, monkeypatch):
     """The anchors' assertion above is no tautology."""
     score = Toy.score
 
-    def backwards(self, samples, runs, **how):
-        return score(self, samples, {s.id: runs[samples[0].id] for s in samples}, **how)
+    def backwards(self, samples, runs, how):
+        return score(self, samples, {s.id: runs[samples[0].id] for s in samples}, how)
 
     monkeypatch.setattr(Toy, "score", backwards)
     (oracle,) = evaluate(evaluation(tmp_path, "oracle"))
@@ -220,6 +220,28 @@ def test_names_make_specifications(tmp_path):
 def test_the_command_says_what_is_wrong_in_one_line(capsys):
     assert launch.main(["eval", "--suite", "nothing", "--system", "silent"]) == 1
     assert capsys.readouterr().err.startswith("error: suite 'nothing' is none of")
+
+
+def test_every_data_set_says_its_licence_its_size_and_how_to_get_it(capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch.main(["eval", "--list"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
+    for name in SUITES:
+        source = load_suite(name).source
+        assert f"{name}: {source.title}\n" in told
+        for field in dataclasses.fields(source):
+            assert getattr(source, field.name) in told
+        assert f"| `{name}` | {source.title} | {source.licence} | {source.size} |" in page
+
+
+def test_data_that_is_not_there_is_told_with_where_to_get_it(capsys, tmp_path):
+    given = ["eval", "--suite", "repcount", "--system", "silent", "--data", str(tmp_path / "no")]
+    assert launch.main([*given, "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "is no folder. RepCount-A (1,041 videos" in told
+    assert "licence: annotation Apache-2.0" in told
 
 
 # ---------------------------------------------------------------- processes

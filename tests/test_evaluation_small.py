@@ -51,7 +51,7 @@ def test_the_table_has_a_column_per_system():
     text = table(found)
     assert "| suite | scene: figure | silent | oracle | n |" in text
     assert "| fdb_v1 | turn_taking: takeover rate ↑ | – | 98.8 | 3 |" in text
-    assert "1.5 minutes in 2 processes" in text
+    assert "1.5 minutes in 2 processes; 4 s of processor time, so 0.0 minutes where" in text
     assert text.count("\n| ") == sum(map(len, MAIN.values())) + 1
 
 

@@ -12,7 +12,7 @@ from scipy.interpolate import interp1d
 from scipy.spatial.distance import jensenshannon
 
 from interaction.eval.records import Clock
-from interaction.eval.suite import Mode
+from interaction.eval.suite import Hearing, Mode, Scoring
 from interaction.eval.suites.fdb import layout, timing, v1_rules
 from interaction.eval.suites.fdb.v1 import FullDuplexBenchV1
 from tests.fdb_for_tests import (
@@ -244,7 +244,7 @@ def test_a_written_tree_is_read_back_and_scores_the_same(tree):
     suite = FullDuplexBenchV1()
     samples = suite.load(tree)
     runs = oracle_runs(suite, samples)
-    suite.write(tree, samples, runs, clock=INSTANT, ears=TextEars())
+    suite.write(tree, samples, runs, Hearing(TextEars(), INSTANT))
     for sample in samples:
         folder = tree / sample.scene / sample.truth["folder"]
         assert soundfile.info(folder / "output.wav").frames == len(sample.audio)
@@ -256,8 +256,7 @@ def test_a_written_tree_is_read_back_and_scores_the_same(tree):
     ears = layout.TreeEars(tree, samples, TextEars())
     read = suite.read(tree, samples, "somebody")
     direct = scored(samples, runs, COMPAT)
-    judge = ContainsJudge()
-    recorded = suite.score(samples, read, mode=COMPAT, clock=INSTANT, ears=ears, judge=judge)
+    recorded = suite.score(samples, read, Scoring(ears, INSTANT, ContainsJudge(), COMPAT))
     for ours, theirs in zip(direct, recorded, strict=True):
         if "backchannel" not in ours.scene:  # written without sound: no stretches of speech
             assert ours.measured == theirs.measured, ours.name
@@ -275,7 +274,7 @@ def test_an_official_tree_needs_only_its_own_files(tmp_path):
     (sample,) = suite.load(tmp_path)
     ears = layout.TreeEars(tmp_path, [sample], TextEars())
     runs = suite.read(tmp_path, [sample], "somebody")
-    rows = suite.score([sample], runs, mode=COMPAT, clock=INSTANT, ears=ears, judge=ContainsJudge())
+    rows = suite.score([sample], runs, Scoring(ears, INSTANT, ContainsJudge(), COMPAT))
     assert figure(rows, "taking", "takeover rate").measured.value == 1.0
     assert figure(rows, "taking", "latency, clipped at 0 (s)").measured.value == 0.75
     assert suite.load(tmp_path / "candor_turn_taking")[0].truth["folder"] == "7"

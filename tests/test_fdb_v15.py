@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent
-from interaction.eval.suite import Mode
+from interaction.eval.suite import Hearing, Mode, Scoring
 from interaction.eval.suites.fdb import layout, timing
 from interaction.eval.suites.fdb.v15 import FullDuplexBenchV15
 from interaction.eval.suites.fdb.v15_rules import (
@@ -277,7 +277,7 @@ def test_a_written_tree_has_the_authors_files_and_scores_the_same(tree):
             for s, e in TextEars().speech(runs[sample.id], INSTANT)
         ]
         runs[sample.id] = run_of(sample, [*runs[sample.id].events, *sound])
-    SUITE.write(tree, samples, runs, clock=INSTANT, ears=TextEars())
+    SUITE.write(tree, samples, runs, Hearing(TextEars(), INSTANT))
     folder = tree / "generated_user_interruption" / "1"
     names = {path.name for path in folder.iterdir()}
     wavs = {"input.wav", "clean_input.wav", "output.wav", "clean_output.wav"}
@@ -294,9 +294,7 @@ def test_a_written_tree_has_the_authors_files_and_scores_the_same(tree):
         np.testing.assert_allclose(heard, read[sample.id].waveform(), atol=1e-4)
     for mode in Mode:
         direct = scored(samples, runs, mode)
-        again = SUITE.score(
-            samples, read, mode=mode, clock=INSTANT, ears=ears, judge=ContainsJudge()
-        )
+        again = SUITE.score(samples, read, Scoring(ears, INSTANT, ContainsJudge(), mode))
         for ours, theirs in zip(direct, again, strict=True):
             assert ours.measured.value == pytest.approx(theirs.measured.value, abs=1e-3), ours.name
             assert ours.measured.count == theirs.measured.count

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from interaction.eval.records import Clock
-from interaction.eval.suite import Mode
+from interaction.eval.suite import Hearing, Mode
 from interaction.eval.suites.fdb import layout, v2_rules
 from interaction.eval.suites.fdb.v2 import FullDuplexBenchV2, score_results
 from interaction.eval.suites.fdb.v2_rules import EVENTS, TASK, parse_judgement
@@ -140,7 +140,7 @@ def test_keeping_the_corrected_colour_fails_the_task(tree):
 def test_written_results_are_read_back_with_the_judges_raw_replies(tree):
     samples = SUITE.load(tree)
     runs = oracle_runs(SUITE, samples)
-    SUITE.write(tree, samples, runs, clock=INSTANT, ears=TextEars())
+    SUITE.write(tree, samples, runs, Hearing(TextEars(), INSTANT))
     prompts = json.loads((tree / "prompts_staged_generated.json").read_text())
     task = prompts["splits"]["Daily"]["tasks"][0]
     assert set(task["staged_reveal"]) == {"T1", "T2", "T3", "T4"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from interaction.eval.records import Clock, Kind, OutputEvent
-from interaction.eval.suite import Mode, Word
+from interaction.eval.suite import Hearing, Mode, Word
 from interaction.eval.suites.fdb import layout, v3_rules
 from interaction.eval.suites.fdb.tools import TOOLS
 from interaction.eval.suites.fdb.v3 import FullDuplexBenchV3, score_results
@@ -356,7 +356,7 @@ def test_a_strangers_result_is_a_recorded_run_too(official):
 def test_a_written_result_is_read_back(tree):
     samples = SUITE.load(tree)
     runs = oracle_runs(SUITE, samples)
-    SUITE.write(tree, samples, runs, clock=INSTANT, ears=TextEars())
+    SUITE.write(tree, samples, runs, Hearing(TextEars(), INSTANT))
     results = SUITE.read(tree, samples, "oracle")
     for mode in Mode:
         direct = scored(samples, runs, mode)

@@ -5,7 +5,7 @@ import pytest
 from interaction.eval.ears import FromText
 from interaction.eval.records import Clock
 from interaction.eval.runner import play
-from interaction.eval.suite import Mode
+from interaction.eval.suite import Mode, Scoring
 from interaction.eval.suites import SUITES, load_suite
 from interaction.eval.systems.oracle import make_oracle
 from tests.fdb_for_tests import ContainsJudge, assert_anchors
@@ -21,7 +21,5 @@ def test_the_voiced_oracle_scores_the_maximum(tmp_path, name):
     oracle = make_oracle(SUITES, voiced=True)
     runs = {sample.id: play(oracle, sample) for sample in samples}
     for mode in Mode:
-        figures = suite.score(
-            samples, runs, mode=mode, clock=Clock.INSTANT, ears=FromText(), judge=ContainsJudge()
-        )
-        assert_anchors(figures, "oracle")
+        how = Scoring(FromText(), Clock.INSTANT, ContainsJudge(), mode)
+        assert_anchors(suite.score(samples, runs, how), "oracle")

@@ -7,8 +7,9 @@ import pytest
 
 from interaction.data.clips import Split
 from interaction.eval.ears import FromText
+from interaction.eval.judges import ClosedAnswer
 from interaction.eval.records import Clock, Kind, OutputEvent, Run
-from interaction.eval.suite import Mode, Word
+from interaction.eval.suite import Mode, Scoring, Word
 from interaction.eval.suites import small_world_rules as rules
 from interaction.eval.suites.small_world import SmallWorld, plain
 
@@ -28,9 +29,8 @@ def scored(samples, events_of):
         s.id: Run(suite.name, s.scene, s.id, "test", s.seconds, tuple(events_of(s)))
         for s in samples
     }
-    return suite.score(
-        samples, runs, mode=Mode.STRICT, clock=Clock.INSTANT, ears=FromText(), judge=None
-    )
+    how = Scoring(FromText(), Clock.INSTANT, ClosedAnswer(), Mode.STRICT)
+    return suite.score(samples, runs, how)
 
 
 def test_the_oracle_scores_the_maximum_and_silence_the_floor(samples):
@@ -110,6 +110,60 @@ def test_when_a_stop_counts(end, silent):
     found = rules.count_aloud(STOP, [word("one", 1.0)], [(2.8, end)], [])
     assert found["stop: silent within 0.4 s"] == silent
     assert "stop: silent within 0.4 s" not in rules.count_aloud(STOP, [], [], [])
+
+
+def moment(name: str, start: float, end: float, detail: str = "") -> dict:
+    return {"due": [], "moments": [{"name": name, "start": start, "end": end, "detail": detail}]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "truth", "said", "figure", "inside", "outside"),
+    [
+        (rules.cue, moment("cue", 2.0, 2.5), "now", "CueSpeak", (2.0, 3.49), (1.99, 3.5)),
+        (
+            *(rules.translate, moment("translate", 2.0, 2.5, "rojo"), "rojo"),
+            *("translation: words right", (2.0, 4.99), (1.99, 5.0)),
+        ),
+        (
+            *(rules.story, moment("story", 1.0, 3.0), "yes"),
+            *("backchannel: after a part of a story", (3.0, 3.99), (2.99, 4.0)),
+        ),
+        (
+            *(rules.story, moment("story", 1.0, 3.0), "yes"),
+            *("backchannel: talks into a part", (1.2, 2.89), (1.19, 2.9)),
+        ),
+        (
+            *(rules.for_others, moment("for others", 1.0, 3.0), "yes"),
+            *("talk for others: answered", (1.0, 4.99), (0.99, 5.0)),
+        ),
+        (
+            *(rules.chatter, moment("chatter", 1.0, 3.0), "yes"),
+            *("chatter: answered", (1.0, 4.99), (0.99, 5.0)),
+        ),
+        (
+            *(rules.requests_, moment("forbidden", 1.0, 3.0), "sorry"),
+            *("refusal: forbidden refused", (3.0, 5.99), (2.99, 6.0)),
+        ),
+    ],
+)
+def test_both_sides_of_every_border(rule, truth, said, figure, inside, outside):
+    for time in inside:
+        assert rule(truth, [word(said, time)], [], [])[figure] == 1.0, time
+    for time in outside:
+        assert rule(truth, [word(said, time)], [], [])[figure] == 0.0, time
+
+
+@pytest.mark.parametrize(("ends", "counts"), [(2.21, True), (2.19, False)])
+def test_a_pause_in_counting_is_still_counting(ends, counts):
+    found = rules.count_aloud(STOP, [word("one", 1.0)], [(1.0, ends)], [])
+    assert ("stop: silent within 0.4 s" in found) is counts
+
+
+@pytest.mark.parametrize(("time", "handed"), [(0.99, 0), (1.0, 1), (3.99, 1), (4.0, 0)])
+def test_when_a_request_counts_as_handed_over(time, handed):
+    truth = moment("delegate", 1.0, 1.0, "3+4")
+    truth["moments"] += moment("result", 4.0, 4.0, "seven")["moments"]
+    assert rules.delegate(truth, [], [], [(time, "3+4")])["delegation: handed over"] == handed
 
 
 def test_requests_are_matched_by_their_words():

@@ -5,7 +5,7 @@ import pytest
 from interaction.eval.ears import FromText
 from interaction.eval.judges import ClosedAnswer
 from interaction.eval.records import Clock, MicroTurnInput, Run
-from interaction.eval.suite import Better, Mode
+from interaction.eval.suite import Better, Mode, Scoring
 from interaction.eval.suites import load_suite
 from interaction.eval.systems.oracle import Oracle
 
@@ -31,14 +31,8 @@ def test_a_voiced_oracle_scores_the_maximum(name, tmp_path, monkeypatch):
     samples, oracle = suite.load(tmp_path), Oracle(load_suite, voiced=True)
     runs = {sample.id: voiced_run(oracle, sample) for sample in samples}
     for mode in Mode:
-        figures = suite.score(
-            samples,
-            runs,
-            mode=mode,
-            clock=Clock.INSTANT,
-            ears=FromText(),
-            judge=ClosedAnswer(),
-        )
+        how = Scoring(FromText(), Clock.INSTANT, ClosedAnswer(), mode)
+        figures = suite.score(samples, runs, how)
         assert figures
         for figure in figures:
             if figure.better is Better.HIGHER:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interaction.eval.records import Clock
-from interaction.eval.suite import Mode, Word
+from interaction.eval.suite import Hearing, Mode, Word
 from interaction.eval.suites import timed_speech
 from interaction.eval.suites.replies import numbers, put_out, utterances
 from interaction.eval.suites.timed_speech import Example, answers_in, is_right, untimely
@@ -219,7 +219,7 @@ def test_utterances_part_at_a_pause():
 def test_put_out_takes_said_and_written_words_in_order(made):
     _, samples, _ = made
     run = run_of(samples[0], [said(0.4, "three four", "write"), said(0.2, "one two")])
-    assert [w.text for w in put_out(run, Clock.INSTANT, TextEars())] == [
+    assert [w.text for w in put_out(run, Hearing(TextEars(), Clock.INSTANT))] == [
         "one",
         "three",
         "four",

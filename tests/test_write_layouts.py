@@ -11,7 +11,7 @@ import pytest
 from interaction.eval import choose
 from interaction.eval.evaluate import Evaluation, evaluate
 from interaction.eval.records import Clock
-from interaction.eval.suite import Mode
+from interaction.eval.suite import Mode, Scoring
 from interaction.eval.suites.fdb import generate
 from interaction.eval.suites.fdb.layout import TreeEars
 from interaction.eval.write_layouts import write_layouts
@@ -53,8 +53,8 @@ def test_the_authors_files_lie_beside_their_data_and_score_the_same(made, tmp_pa
     samples = suite.load(trees[1])
     runs = suite.read(trees[1], samples, "oracle")
     ears = TreeEars(trees[1], samples, TextEars())
-    how = {"mode": Mode.COMPAT, "clock": Clock.MEASURED, "judge": ContainsJudge()}
-    again = {(f.scene, f.name): f for f in suite.score(samples, runs, ears=ears, **how)}
+    how = Scoring(ears, Clock.MEASURED, ContainsJudge(), Mode.COMPAT)
+    again = {(f.scene, f.name): f for f in suite.score(samples, runs, how)}
     taken = [f for f in outcome.figures if f.clock is Clock.MEASURED and "takeover" in f.name]
     assert len(taken) == 4
     for figure in taken:

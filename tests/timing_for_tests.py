@@ -5,7 +5,7 @@ import pytest
 
 from interaction.eval.normalise import normalise
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Figure, Mode, Question, Suite, Verdict, Word
+from interaction.eval.suite import Figure, Mode, Question, Scoring, Suite, Verdict, Word
 from interaction.eval.suites import instructions
 
 EACH = 0.3
@@ -56,9 +56,8 @@ def run_of(sample: Sample, events=()) -> Run:
 def scored(suite: Suite, samples, events, mode: Mode, clock: Clock = Clock.INSTANT, judge=None):
     """(scene, name) -> figure, where `events` gives the events of a sample."""
     runs = {sample.id: run_of(sample, events(sample)) for sample in samples}
-    figures = suite.score(
-        samples, runs, mode=mode, clock=clock, ears=TextEars(), judge=judge or ExactJudge()
-    )
+    how = Scoring(TextEars(), clock, judge or ExactJudge(), mode)
+    figures = suite.score(samples, runs, how)
     return {(figure.scene, figure.name): figure for figure in figures}
 
 

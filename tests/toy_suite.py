@@ -49,10 +49,10 @@ class Toy:
         say = {"channel": "say", "text": sample.truth["word"]}
         return [OutputEvent(sample.truth["at"] + 0.65, Kind.TEXT, say)]
 
-    def score(self, samples, runs, *, mode, clock, ears, judge) -> list[Figure]:
+    def score(self, samples, runs, how) -> list[Figure]:
         right = {}
         for sample in samples:
-            words = ears.words(runs[sample.id], clock)
+            words = how.words(runs[sample.id])
             late = [word.start - sample.truth["at"] for word in words]
             said = [word.text for word in words] == [sample.truth["word"]]
             right[sample.id] = float(said and late[0] <= 1.0)
@@ -60,8 +60,8 @@ class Toy:
             scene="next",
             name="said in time",
             measured=share(int(sum(right.values())), len(right)),
-            mode=mode,
-            clock=clock,
+            mode=how.mode,
+            clock=how.clock,
             better=Better.HIGHER,
             oracle=1.0,
             silent=0.0,

@@ -18,7 +18,7 @@ import time
 import numpy as np
 
 from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Mode, Verdict, Word
+from interaction.eval.suite import Mode, Scoring, Verdict, Word
 from interaction.eval.suites.charades import Charades, overlap
 from interaction.eval.suites.pauc import Reply, Turn, pauc, replies_by_second, turn_pauc
 from interaction.eval.suites.repcount import counted, counted_by_transcript
@@ -112,9 +112,8 @@ def localised(group) -> dict:
         words = zip(span or (), ("start", "stop"), strict=False)
         events = (OutputEvent(t, Kind.TEXT, {"channel": "say", "text": w}) for t, w in words)
         runs[key] = Run("charades", "typed", key, "random", 40.0, tuple(events))
-    figures = Charades().score(
-        samples, runs, mode=Mode.COMPAT, clock=Clock.INSTANT, ears=_Ears(), judge=_Judge()
-    )
+    how = Scoring(_Ears(), Clock.INSTANT, _Judge(), Mode.COMPAT)
+    figures = Charades().score(samples, runs, how)
     values = {figure.name: figure.measured.value for figure in figures}
     return {
         "mIOU": values["mIoU (%)"],

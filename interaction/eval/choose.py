@@ -14,7 +14,7 @@ from interaction.eval.judges import Endpoint
 from interaction.eval.options import EARS, JUDGE_KEY, JUDGES, SYSTEMS
 from interaction.eval.runner import Spec
 from interaction.eval.suite import Mode
-from interaction.eval.suites import SUITES, suite_names
+from interaction.eval.suites import SUITES, load_suite, suite_names
 
 _SYSTEMS = "interaction.eval.systems"
 
@@ -86,6 +86,18 @@ def _model(given: Given) -> Spec:
 def suites(wanted: str) -> dict[str, str]:
     """Name -> ``module:Class`` of a comma-separated list of suites, or of ``all``."""
     return {name: SUITES[name] for name in suite_names(wanted)}
+
+
+def sources() -> str:
+    """What every suite's data is, under which licence, how large, and how to get it."""
+    told = []
+    for name in SUITES:
+        source = load_suite(name).source
+        facts = dataclasses.asdict(source)
+        facts["small set"] = facts.pop("generated")
+        lines = [f"{key}: {text}" for key, text in facts.items() if key != "title"]
+        told.append("\n  ".join([f"{name}: {source.title}", *lines]))
+    return "\n".join(told)
 
 
 def modes(wanted: str) -> tuple[Mode, ...]:

@@ -306,10 +306,11 @@ class TwoPass:
         clips = [_cut(waves[u.recording], u.around) for u in utterances]
         texts = whisper.hear(clips, threads=self._threads)
         heard: list[list[Heard]] = [[] for _ in waves]
-        for utterance, clip, text in zip(utterances, clips, texts, strict=True):
+        for utterance, clip, written in zip(utterances, clips, texts, strict=True):
+            text = written.words
             times = self._times(utterance, clip, text)
-            if times is None and text:  # its pack may have given it a neighbour's words
-                text = whisper.hear([clip], threads=self._threads)[0]
+            if times is None and text and not written.alone:  # it may be a neighbour's
+                text = whisper.hear([clip], threads=self._threads)[0].words
                 times = self._times(utterance, clip, text)
             path = Path.EDGES if times is None else Path.ALIGNED
             words = times or spread(text, utterance.spans)

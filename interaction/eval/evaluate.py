@@ -24,7 +24,7 @@ from interaction.eval.intervals import Measured
 from interaction.eval.records import Clock, Kind, Run, Sample
 from interaction.eval.run_files import fingerprint
 from interaction.eval.runner import Spec, imported
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Suite
+from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Scoring, Suite
 from interaction.eval.worker import Players
 
 SMALL = 4  # samples per scene of a generated set
@@ -134,6 +134,12 @@ def load_part(evaluation: Evaluation, name: str) -> Part:
     """A suite's samples, from where they lie or generated."""
     suite: Suite = imported(evaluation.suites[name])()
     if evaluation.data is not None:
+        if not evaluation.data.is_dir():
+            source = suite.source
+            raise ValueError(
+                f"data={evaluation.data} is no folder. {source.title} ({source.size}; licence: "
+                f"{source.licence}): {source.obtain}"
+            )
         nested = evaluation.data / name
         folder = nested if nested.is_dir() else evaluation.data
         if len(evaluation.suites) > 1 and not nested.is_dir():
@@ -298,9 +304,7 @@ def score(
         figure
         for mode in evaluation.modes
         for clock in Clock
-        for figure in part.suite.score(
-            part.samples, runs, mode=mode, clock=clock, ears=ears, judge=judge
-        )
+        for figure in part.suite.score(part.samples, runs, Scoring(ears, clock, judge, mode))
     ]
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = place.with_suffix(".new")

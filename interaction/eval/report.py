@@ -5,7 +5,6 @@ systems beside published figures; latencies as distributions; and the samples, f
 time axis with both sides of the sound.
 """
 
-import base64
 import dataclasses
 import html
 import importlib.metadata
@@ -13,7 +12,6 @@ import importlib.resources
 import io
 import json
 import math
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +23,7 @@ from interaction.eval.published import PUBLISHED, beside
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run, Sample
 from interaction.eval.report_plots import latency_plots, step_plot
 from interaction.eval.suite import Better, Figure, Mode
+from interaction.session.page import data_url, json_inside, page
 
 SHOWN = 3  # samples per system and suite on the page; report.json has all
 ENVELOPE_RATE = 50
@@ -39,9 +38,9 @@ def write_report(
     content["evaluation"]["wall_seconds"] = _number(wall_seconds)
     text = json.dumps(content, ensure_ascii=False, indent=1)
     (evaluation.out / "report.json").write_text(text, encoding="utf-8")
-    page = render(content, outcomes)
+    made = render(content, outcomes)
     fresh = evaluation.out / ".report.html"
-    fresh.write_text(page, encoding="utf-8")
+    fresh.write_text(made, encoding="utf-8")
     fresh.rename(evaluation.out / "report.html")
 
 
@@ -218,21 +217,20 @@ def _sample(outcome: Outcome, sample: Sample, worse: float) -> dict[str, Any]:
 
 def render(content: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
     """The page."""
-    template = importlib.resources.files("interaction.eval").joinpath("report_page.html")
     names = [system["name"] for system in content["systems"]]
     data = dict(content) | {"shown": shown(content, outcomes), "perSystem": SHOWN}
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     plots = [step_plot(outcomes), *latency_plots(outcomes)]
     figures = "".join(
-        f'<figure><img alt="{html.escape(title)}" src="{_url("image/svg+xml", svg)}">'
+        f'<figure><img alt="{html.escape(title)}" src="{data_url("image/svg+xml", svg)}">'
         f"<figcaption>{html.escape(title)}</figcaption></figure>"
         for title, svg in plots
     )
-    return string.Template(template.read_text("utf-8")).substitute(
-        title=html.escape("Evaluation: " + ", ".join(names)),
+    return page(
+        "interaction.eval",
+        "report_page",
+        title="Evaluation: " + ", ".join(names),
         plots=figures,
-        # A text that closes the script element must not close it.
-        data=text.replace("<", "\\u003c"),
+        data=json_inside(data),
     )
 
 
@@ -295,8 +293,4 @@ def _sound(wave: np.ndarray) -> str:
     """Opus: a twentieth of WAV's size; every current browser plays it."""
     encoded = io.BytesIO()
     soundfile.write(encoded, wave, SAMPLE_RATE, format="OGG", subtype="OPUS")
-    return _url("audio/ogg", encoded.getvalue())
-
-
-def _url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return data_url("audio/ogg", encoded.getvalue())

@@ -1,8 +1,8 @@
 """What every benchmark is to the runner and the report: the protocol that suites fulfil.
 
 In: nothing. Out: `Suite`, and what crosses it: `Source` (where the data comes from), `Word` and
-`Ears` (what was said and when), `Question`, `Verdict` and `Judge` (is it right), `Figure` (a row
-of the report).
+`Ears` (what was said and when), `Question`, `Verdict` and `Judge` (is it right), `Scoring` (all
+that a figure depends on beside the runs), `Figure` (a row of the report).
 """
 
 import dataclasses
@@ -75,6 +75,22 @@ class Ears(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Hearing:
+    """How runs are heard: by whose ears and under which clock."""
+
+    ears: Ears
+    clock: Clock
+
+    def words(self, run: Run) -> list[Word]:
+        """What a run said, in order of time."""
+        return self.ears.words(run, self.clock)
+
+    def speech(self, run: Run) -> list[tuple[float, float]]:
+        """Start and end of every stretch of a run's speech in seconds."""
+        return self.ears.speech(run, self.clock)
+
+
+@dataclasses.dataclass(frozen=True)
 class Question:
     """What a judge is asked.
 
@@ -112,6 +128,14 @@ class Judge(Protocol):
     def verdict(self, question: Question) -> Verdict:
         """Its answer; `choice` is always one of the question's choices."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring(Hearing):
+    """How runs are scored: heard so, by these rules, and judged where no rule tells."""
+
+    judge: Judge
+    mode: Mode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,14 +189,7 @@ class Suite(Protocol):
         ...
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Every figure of the suite; `runs` by sample id, every sample has one."""
         ...

@@ -16,7 +16,7 @@ from interaction.eval.ears import FromText
 from interaction.eval.judges import ClosedAnswer
 from interaction.eval.records import Clock, Sample
 from interaction.eval.runner import play
-from interaction.eval.suite import Better, Mode
+from interaction.eval.suite import Better, Mode, Scoring
 from interaction.eval.suites import small_world
 from interaction.eval.systems.model import LanesBoard, Model
 from interaction.models.config import InteractionConfig
@@ -56,9 +56,8 @@ def curriculum_validation(
     system = Model(lambda: LanesBoard(params, config))
     samples = sessions(each, seed)
     runs = {sample.id: play(system, sample) for sample in samples}
-    figures = small_world.SmallWorld().score(
-        samples, runs, mode=Mode.STRICT, clock=Clock.INSTANT, ears=FromText(), judge=ClosedAnswer()
-    )
+    how = Scoring(FromText(), Clock.INSTANT, ClosedAnswer(), Mode.STRICT)
+    figures = small_world.SmallWorld().score(samples, runs, how)
     shares = {f.name: f for f in figures if not f.name.endswith(", s")}
     good = [
         1.0 - f.measured.value if f.better is Better.LOWER else f.measured.value

@@ -100,7 +100,20 @@ def packs(lengths: Sequence[int]) -> list[list[int]]:
     return result
 
 
-def hear(clips: Sequence[np.ndarray], *, threads: int = 1) -> list[list[str]]:
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What a clip was heard as.
+
+    Attributes:
+        words: in order.
+        alone: it had a call of its own, so that no neighbour's words can be among them.
+    """
+
+    words: list[str]
+    alone: bool = False
+
+
+def hear(clips: Sequence[np.ndarray], *, threads: int = 1) -> list[Written]:
     """The words said in every clip.
 
     Args:
@@ -110,14 +123,14 @@ def hear(clips: Sequence[np.ndarray], *, threads: int = 1) -> list[list[str]]:
     Raises:
         ImportError: the `eval` extra is missing.
     """
-    heard: list[list[str]] = [[] for _ in clips]
+    heard: dict[int, Written] = {}
     for group in packs([len(clip) for clip in clips]):
-        texts = _hear_pack([clips[i] for i in group], threads)
-        if len(group) > 1 and not all(texts):
-            texts = [_hear_pack([clips[i]], threads)[0] for i in group]
+        texts, alone = _hear_pack([clips[i] for i in group], threads), len(group) == 1
+        if not alone and not all(texts):
+            texts, alone = [_hear_pack([clips[i]], threads)[0] for i in group], True
         for index, text in zip(group, texts, strict=True):
-            heard[index] = text
-    return heard
+            heard[index] = Written(text, alone)
+    return [heard[index] for index in range(len(clips))]
 
 
 def _hear_pack(clips: Sequence[np.ndarray], threads: int) -> list[list[str]]:

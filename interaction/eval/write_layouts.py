@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from interaction.eval.evaluate import Evaluation, Outcome
 from interaction.eval.records import Clock, Run, Sample
-from interaction.eval.suite import Ears
+from interaction.eval.suite import Hearing
 
 
 @runtime_checkable
@@ -20,13 +20,7 @@ class Writes(Protocol):
     """A suite whose authors' code reads files of runs."""
 
     def write(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        clock: Clock,
-        ears: Ears,
+        self, root: pathlib.Path, samples: Sequence[Sample], runs: Mapping[str, Run], how: Hearing
     ) -> None:
         """Writes every run into the tree of the data."""
         ...
@@ -52,7 +46,7 @@ def write_layouts(
     if not chosen:
         names = sorted({outcome.part.name for outcome in outcomes})
         raise ValueError(f"no layout for runs in {', '.join(names)}: their authors read none")
-    ears: Ears = evaluation.ears.build()
+    how = Hearing(evaluation.ears.build(), Clock.MEASURED)
     trees = []
     for outcome in chosen:
         tree = folder / outcome.system / outcome.part.name
@@ -61,6 +55,6 @@ def write_layouts(
         shutil.copytree(outcome.part.folder, tree)
         suite = outcome.part.suite
         assert isinstance(suite, Writes)
-        suite.write(tree, outcome.part.samples, outcome.runs, clock=Clock.MEASURED, ears=ears)
+        suite.write(tree, outcome.part.samples, outcome.runs, how)
         trees.append(tree)
     return trees

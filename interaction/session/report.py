@@ -5,14 +5,10 @@ In: a `SessionRecord`. Out, in one folder: ``answer.wav`` (the model at playback
 and ``report.html``, which holds all of it in one file and asks no network for anything.
 """
 
-import base64
 import dataclasses
 import html
-import importlib.resources
 import io
-import json
 import pathlib
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +17,7 @@ import PIL.Image
 import soundfile
 
 from interaction.microturn import MICRO_TURN_SECONDS, start_seconds
+from interaction.session.page import data_url, json_inside, page
 from interaction.session.record import MicroTurnRecord, SessionRecord
 from interaction.session.summary import (
     BUDGET_MILLISECONDS,
@@ -86,8 +83,8 @@ def write_report(
     soundfile.write(files.conversation, sound_W2, record.sample_rate)
     figure = draw_timeline(record, title=title, true_events=events)
     figure.savefig(files.timeline, dpi=PICTURE_DPI)
-    page = _page(record, sound_W2, files.timeline.read_bytes(), title, inputs, events)
-    files.page.write_text(page, encoding="utf-8")
+    text = _page(record, sound_W2, files.timeline.read_bytes(), title, inputs, events)
+    files.page.write_text(text, encoding="utf-8")
     return files
 
 
@@ -99,7 +96,6 @@ def _page(
     inputs: Mapping[str, str],
     events: Sequence[TrueEvent],
 ) -> str:
-    template = importlib.resources.files("interaction.session").joinpath("report_page.html")
     summary = summarise(record)
     pace = {
         "real": "one micro-turn every 200 ms of real time",
@@ -109,17 +105,17 @@ def _page(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in {"checkpoint": record.checkpoint, **inputs}.items()
     )
-    data = json.dumps(_data(record, sound_W2, summary, events), separators=(",", ":"))
-    return string.Template(template.read_text("utf-8")).substitute(
-        title=html.escape(title),
+    return page(
+        "interaction.session",
+        "report_page",
+        title=title,
         subtitle=html.escape(f"{record.checkpoint} · {pace}"),
         tiles=_tiles(summary),
         inputs="".join(rows),
         conversation=_sound_url(sound_W2, record.sample_rate),
         answer=_sound_url(sound_W2[:, 1], record.sample_rate),
-        picture=_url("image/png", picture),
-        # A text that closes the script element must not close it.
-        data=data.replace("<", "\\u003c"),
+        picture=data_url("image/png", picture),
+        data=json_inside(_data(record, sound_W2, summary, events)),
     )
 
 
@@ -214,7 +210,7 @@ def _thumbnails(turns: Sequence[MicroTurnRecord]) -> dict[str, Any] | None:
         "width": size[0],
         "height": size[1],
         "times": [round(seconds, 3) for seconds, _ in frames],
-        "sprite": _url("image/jpeg", encoded.getvalue()),
+        "sprite": data_url("image/jpeg", encoded.getvalue()),
     }
 
 
@@ -222,8 +218,4 @@ def _sound_url(samples: np.ndarray, rate: int) -> str:
     """FLAC: half of WAV's size, exact, and every current browser plays it."""
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, rate, format="FLAC")
-    return _url("audio/flac", encoded.getvalue())
-
-
-def _url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return data_url("audio/flac", encoded.getvalue())

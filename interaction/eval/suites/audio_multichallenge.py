@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from interaction.eval.intervals import bootstrap
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source
+from interaction.eval.board import Board
+from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Judge, Question, Scoring, Source
 from interaction.eval.suites import hub_rows
 from interaction.eval.suites.memory_dialogues import AXES, Dialogue, dialogue
 from interaction.eval.suites.transcripts import after, choice_of, reply
@@ -175,44 +175,33 @@ class AudioMultiChallenge:
         return [OutputEvent(start, Kind.TEXT, {"channel": "say", "text": answer})]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """APR, ARS and how many could be judged; a silent run meets no item, so its floor is 0."""
         met: dict[str, list[bool]] = {}
         for sample in samples:
             ended = after(runs[sample.id], sample.truth["question_end"])
-            answer = reply(ended, ears, clock)
-            verdicts = _met(sample, answer, judge)
+            verdicts = _met(sample, reply(ended, how), how.judge)
             if verdicts is not None:
                 met[sample.id] = verdicts
         scenes = sorted({s.scene for s in samples})
         groups = {scene: [s.id for s in samples if s.scene == scene] for scene in scenes}
         groups["all"] = [s.id for s in samples]
-        figures = []
+        board = Board(how.mode, how.clock)
         for scene, keys in groups.items():
             told = [key for key in keys if key in met]
             every = {key: 100.0 * all(met[key]) for key in told}
             share = {key: 100.0 * sum(met[key]) / len(met[key]) for key in told}
-            judged = {key: 100.0 * (key in met) for key in keys}
-            for name, values, better, by in (
-                ("APR: every rubric item met (%)", every, Better.HIGHER, judge.name),
-                ("ARS: rubric items met (%)", share, Better.HIGHER, judge.name),
-                ("conversations that could be judged (%)", judged, Better.NEITHER, judge.name),
+            could = {key: 100.0 * (key in met) for key in keys}
+            for name, values in (
+                ("APR: every rubric item met (%)", every),
+                ("ARS: rubric items met (%)", share),
             ):
-                measured = bootstrap(list(values.values()), np.mean)
-                anchors = (100.0, 0.0) if better is Better.HIGHER else (None, None)
-                oracle, silent = anchors
-                figures.append(
-                    Figure(scene, name, measured, mode, clock, better, oracle, silent, by, values)
-                )
-        return figures
+                by = how.judge.name
+                board.mean(scene, name, values, Better.HIGHER, oracle=100.0, silent=0.0, judge=by)
+            name = "conversations that could be judged (%)"
+            board.mean(scene, name, could, Better.NEITHER, judge=how.judge.name)
+        return board.figures
 
 
 def _met(sample: Sample, answer: str, judge: Judge) -> list[bool] | None:

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import soundfile
 
-from interaction.eval.intervals import bootstrap
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source
+from interaction.eval.board import Board
+from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Question, Scoring, Source
 from interaction.eval.suites import hub_rows
 from interaction.eval.suites.closed_answers import right
 from interaction.eval.suites.logic_puzzles import KINDS, puzzle
-from interaction.eval.suites.transcripts import choice_of, heard, reply
+from interaction.eval.suites.transcripts import heard, judged, reply
 
 ANSWER_SECONDS = 8.0
 # Chance of a blind guess; counting has no fixed one.
@@ -108,74 +108,60 @@ class BigBenchAudio:
         return [OutputEvent(start, Kind.TEXT, {"channel": "say", "text": text})]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Accuracies; a silent run settles on nothing, so its floor is 0."""
-        replies = {s.id: reply(runs[s.id], ears, clock) for s in samples}
+        board = Board(how.mode, how.clock)
+        replies = {s.id: reply(runs[s.id], how) for s in samples}
         ruled = {s.id: right(replies[s.id], s.truth["official_answer"]) for s in samples}
-        figures = _figures(samples, ruled, mode, clock, name="accuracy (%)")
+        _score(board, samples, ruled, "accuracy (%)")
         voiced = [s for s in samples if runs[s.id].of(Kind.AUDIO)]
         if voiced:
             truth = {s.id: s.truth["official_answer"] for s in voiced}
-            said = {key: right(heard(runs[key], ears, clock), truth[key]) for key in truth}
-            name = "accuracy of what is heard (%)"
-            figures += _figures(voiced, said, mode, clock, name=name, oracle=None)
-        judged = _judged(samples, replies, judge)
-        told = [s for s in samples if s.id in judged]
-        if told:
-            name = f"accuracy (%), {judge.name}"
-            figures += _figures(told, judged, mode, clock, name=name, judge=judge.name)
-        return figures
+            said = {key: right(heard(runs[key], how), truth[key]) for key in truth}
+            _score(board, voiced, said, "accuracy of what is heard (%)", oracle=None)
+        told = judged(samples, replies, how.judge, _same_answer, "yes")
+        there = [s for s in samples if s.id in told]
+        if there:
+            name = f"accuracy (%), {how.judge.name}"
+            _score(board, there, told, name, judge=how.judge.name)
+        return board.figures
 
 
-def _judged(samples: Sequence[Sample], replies: Mapping[str, str], judge: Judge) -> dict[str, bool]:
-    """What the judge says of each reply; what it cannot tell is left out."""
-    result = {}
-    for sample in samples:
-        official = sample.truth["official_answer"]
-        text = (
-            "A logic question was put to an assistant by voice. Does the transcript of its reply "
-            "settle on the right answer? Answer yes or no.\n\n"
-            f"[Question]\n{sample.truth['question'] or '(by sound only)'}\n\n"
-            f"[Right answer]\n{official}\n\n[Transcript]\n{replies[sample.id]}"
-        )
-        question = Question("same answer", text, replies[sample.id], official)
-        choice = choice_of(judge, question) if replies[sample.id].strip() else None
-        if choice is not None:
-            result[sample.id] = choice == "yes"
-    if result:
-        result |= {s.id: False for s in samples if not replies[s.id].strip()}
-    return result
+def _same_answer(sample: Sample, answer: str) -> Question:
+    official = sample.truth["official_answer"]
+    text = (
+        "A logic question was put to an assistant by voice. Does the transcript of its reply "
+        "settle on the right answer? Answer yes or no.\n\n"
+        f"[Question]\n{sample.truth['question'] or '(by sound only)'}\n\n"
+        f"[Right answer]\n{official}\n\n[Transcript]\n{answer}"
+    )
+    return Question("same answer", text, answer, official)
 
 
-def _figures(
+def _score(
+    board: Board,
     samples: Sequence[Sample],
     correct: Mapping[str, bool],
-    mode: Mode,
-    clock: Clock,
-    *,
     name: str,
+    *,
     oracle: float | None = 100.0,
     judge: str = "",
-) -> list[Figure]:
+) -> None:
+    """The share of each category and of all."""
     scenes = sorted({s.scene for s in samples})
     groups = {scene: [s.id for s in samples if s.scene == scene] for scene in scenes}
     groups["all"] = [s.id for s in samples]
-    figures = []
     for scene, keys in groups.items():
         values = {key: 100.0 * correct[key] for key in keys}
-        measured = bootstrap(list(values.values()), np.mean)
-        measured = type(measured)(
-            measured.value, measured.low, measured.high, measured.count, _CHANCE.get(scene)
+        chance = _CHANCE.get(scene)
+        board.mean(
+            scene,
+            name,
+            values,
+            Better.HIGHER,
+            chance=chance,
+            oracle=oracle,
+            silent=0.0,
+            judge=judge,
         )
-        figures.append(
-            Figure(scene, name, measured, mode, clock, Better.HIGHER, oracle, 0.0, judge, values)
-        )
-    return figures

@@ -23,10 +23,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from interaction.eval.averages import mean
-from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
+from interaction.eval.board import Board
+from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.spans import Span, iou
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source, Word
+from interaction.eval.suite import Better, Figure, Mode, Scoring, Source, Word
 from interaction.eval.suites import films, rendered
 from interaction.eval.suites.instructed_films import instructed_film
 from interaction.eval.suites.instructions import Form
@@ -208,28 +208,23 @@ class Charades:
         ]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """mIoU, recall at each threshold, both words missing or not, and the diagnosis of delay."""
-        figures = []
+        board = Board(how.mode, how.clock)
         for scene in sorted({sample.scene for sample in samples}):
             spans, truths = {}, {}
             for sample in (sample for sample in samples if sample.scene == scene):
-                words = put_out(runs[sample.id], clock, ears)
-                spans[sample.id] = predicted(words, sample.truth["video_start"], mode)
+                words = put_out(runs[sample.id], how)
+                spans[sample.id] = predicted(words, sample.truth["video_start"], how.mode)
                 truths[sample.id] = (sample.truth["span"][0], sample.truth["span"][1])
-            figures += _figures(scene, spans, truths, mode, clock)
-        return figures
+            _score(board, scene, spans, truths)
+        return board.figures
 
 
-def _figures(scene, spans, truths, mode: Mode, clock: Clock) -> list[Figure]:
+def _score(
+    board: Board, scene: str, spans: Mapping[str, Span | None], truths: Mapping[str, Span]
+) -> None:
     """Figures of one scene from predicted and true spans by sample."""
     found = {key: span for key, span in spans.items() if span is not None}
     delay = mean_delay([(span, truths[key]) for key, span in found.items()])
@@ -252,7 +247,5 @@ def _figures(scene, spans, truths, mode: Mode, clock: Clock) -> list[Figure]:
         ("diagnosis: mIoU without the mean delay (%)", shifted, Better.HIGHER, 100.0, 0.0),
         ("diagnosis: mean delay of both words (s)", late, Better.LOWER, 0.0, None),
     ]
-    return [
-        Figure(scene, name, mean(list(v.values())), mode, clock, better, oracle, silent, samples=v)
-        for name, v, better, oracle, silent in rows
-    ]
+    for name, values, better, oracle, silent in rows:
+        board.mean(scene, name, values, better, oracle=oracle, silent=silent)

@@ -23,9 +23,10 @@ import numpy as np
 
 from interaction.data.config import DataConfig
 from interaction.eval.averages import macro, mean
+from interaction.eval.board import Board
 from interaction.eval.intervals import rate
-from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source
+from interaction.eval.records import Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Mode, Scoring, Source
 from interaction.eval.suites import films, rendered
 from interaction.eval.suites.instructed_films import instructed_film
 from interaction.eval.suites.instructions import Form
@@ -155,34 +156,26 @@ class ProactiveVideoQA:
         ]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """PAUC at every omega over turns and over tasks, by task, and replies outside."""
-        rate_answer = rater(judge)
-        figures = []
+        rate_answer, board = rater(how.judge), Board(how.mode, how.clock)
         for scene in sorted({sample.scene for sample in samples}):
             chosen = [sample for sample in samples if sample.scene == scene]
             replies, scores = {}, {}
             for sample in chosen:
                 truth = sample.truth
                 turns = [Turn.of(answer) for answer in truth["answer"]]
-                said = _replies(put_out(runs[sample.id], clock, ears), truth["video_start"])
-                if mode is Mode.COMPAT:
+                said = _replies(put_out(runs[sample.id], how), truth["video_start"])
+                if how.mode is Mode.COMPAT:
                     said = replies_by_second(said, truth["duration"], turns[-1].reply_span[1])
                 replies[sample.id] = said
                 scores[sample.id] = [
-                    (turn, rated(turn, said, truth, rate_answer, mode)) for turn in turns
+                    (turn, rated(turn, said, truth, rate_answer, how.mode)) for turn in turns
                 ]
-            figures += _paucs(scene, chosen, scores, mode, clock, judge.name)
-            figures.append(_outside(scene, chosen, replies, mode, clock, judge.name))
-        return figures
+            _paucs(board, scene, chosen, scores, how.judge.name)
+            _outside(board, scene, chosen, replies, how.judge.name)
+        return board.figures
 
 
 def _replies(words, begin: float) -> list[Reply]:
@@ -193,14 +186,14 @@ def _replies(words, begin: float) -> list[Reply]:
     ]
 
 
-def _paucs(scene, samples, scores, mode, clock, judge) -> list[Figure]:
+def _paucs(board: Board, scene: str, samples: Sequence[Sample], scores, judge: str) -> None:
     """One figure for each omega over turns and over tasks, and each task at the default."""
-    figures = []
     task_of = {sample.id: sample.truth["task"] for sample in samples}
 
     def add(name, measured, values):
-        anchors = (Better.HIGHER, 100.0, 25.0, judge)
-        figures.append(Figure(scene, name, measured, mode, clock, *anchors, values))
+        board.add(
+            scene, name, measured, values, Better.HIGHER, oracle=100.0, silent=25.0, judge=judge
+        )
 
     for omega in OMEGAS:
         turns = {
@@ -218,10 +211,9 @@ def _paucs(scene, samples, scores, mode, clock, judge) -> list[Figure]:
             for task, listed in sorted(by_task.items()):
                 own = {key: value for key, value in values.items() if task_of[key] == task}
                 add(f"PAUC at omega {omega:g} of {task}", mean(listed), own)
-    return figures
 
 
-def _outside(scene, samples, replies, mode, clock, judge) -> Figure:
+def _outside(board: Board, scene: str, samples: Sequence[Sample], replies, judge: str) -> None:
     values = {
         sample.id: float(outside(replies[sample.id], map(Turn.of, sample.truth["answer"])))
         for sample in samples
@@ -229,7 +221,7 @@ def _outside(scene, samples, replies, mode, clock, judge) -> Figure:
     minutes = sum(s.seconds - s.truth["video_start"] for s in samples) / 60
     measured = rate(int(sum(values.values())), minutes)
     name = "replies outside every reply span (per minute of video)"
-    return Figure(scene, name, measured, mode, clock, Better.LOWER, 0.0, 0.0, judge, samples=values)
+    board.add(scene, name, measured, values, Better.LOWER, oracle=0.0, silent=0.0, judge=judge)
 
 
 # ---------------------------------------------------------------- the generated set

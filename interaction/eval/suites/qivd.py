@@ -16,15 +16,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from interaction.eval.board import Board
 from interaction.eval.intervals import bootstrap
 from interaction.eval.normalise import normalise
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source
+from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Mode, Question, Scoring, Source
 from interaction.eval.suites import hub_rows
 from interaction.eval.suites.films import film, film_seconds
 from interaction.eval.suites.qivd_scenes import CATEGORIES, Scene, scene, write_clip
 from interaction.eval.suites.replies import put_out
-from interaction.eval.suites.transcripts import choice_of, reply
+from interaction.eval.suites.transcripts import judged, reply
 from interaction.streams.media import MediaError, read_audio
 
 ANSWER_SECONDS = 6.0
@@ -180,18 +181,12 @@ class QIVD:
         return [OutputEvent(start, Kind.TEXT, event)]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Accuracies and times; a silent run answers nothing: its floor is 0 and it has no time."""
-        said = {s.id: reply(runs[s.id], ears, clock) for s in samples}
-        words = {s.id: put_out(runs[s.id], clock, ears) for s in samples}
+        board = Board(how.mode, how.clock)
+        said = {s.id: reply(runs[s.id], how) for s in samples}
+        words = {s.id: put_out(runs[s.id], how) for s in samples}
         first = {key: found[0].start for key, found in words.items() if found}
         rules: dict[str, dict[str, bool]] = {
             "exact match (%)": {
@@ -202,20 +197,20 @@ class QIVD:
             },
         }
         due = {s.id: s.truth["due"] for s in samples if s.truth["due"] is not None}
-        if mode is Mode.STRICT and due:
+        if how.mode is Mode.STRICT and due:
             held = rules["answer contained (%)"]
             rules["answer contained, no word too early (%)"] = {
                 key: held[key] and key in first and first[key] >= time - _EARLY
                 for key, time in due.items()
             }
-        judged = _judged(samples, said, judge)
-        figures = []
         for name, values in rules.items():
-            figures += _shares(samples, values, name, mode, clock)
-        if judged:
-            name = f"accuracy (%), {judge.name}"
-            figures += _shares(samples, judged, name, mode, clock, judge=judge.name)
-        return figures + _times(samples, first, due, mode, clock)
+            _shares(board, samples, values, name)
+        told = judged(samples, said, how.judge, _same_meaning, "yes")
+        if told:
+            name = f"accuracy (%), {how.judge.name}"
+            _shares(board, samples, told, name, judge=how.judge.name)
+        _times(board, samples, first, due)
+        return board.figures
 
 
 def _annotated(drawn: Scene, voice: np.ndarray) -> tuple[dict, np.ndarray]:
@@ -232,25 +227,15 @@ def _annotated(drawn: Scene, voice: np.ndarray) -> tuple[dict, np.ndarray]:
     return row, sound
 
 
-def _judged(samples: Sequence[Sample], said: Mapping[str, str], judge: Judge) -> dict[str, bool]:
-    """What the judge says of each answer; what it cannot tell is left out."""
-    result = {}
-    for sample in samples:
-        truth, answer = sample.truth, said[sample.id]
-        text = (
-            "A question was asked about a video. Does the given answer mean the same as the right "
-            "one? Answer yes or no.\n\n"
-            f"[Question]\n{truth['question']}\n\n[Right answer]\n{truth['answer']}\n\n"
-            f"[Given answer]\n{answer}"
-        )
-        reference = truth["short"] or truth["answer"]
-        question = Question("same meaning", text, answer, reference)
-        choice = choice_of(judge, question) if answer.strip() else None
-        if choice is not None:
-            result[sample.id] = choice == "yes"
-    if result:
-        result |= {s.id: False for s in samples if not said[s.id].strip()}
-    return result
+def _same_meaning(sample: Sample, answer: str) -> Question:
+    truth = sample.truth
+    text = (
+        "A question was asked about a video. Does the given answer mean the same as the right "
+        "one? Answer yes or no.\n\n"
+        f"[Question]\n{truth['question']}\n\n[Right answer]\n{truth['answer']}\n\n"
+        f"[Given answer]\n{answer}"
+    )
+    return Question("same meaning", text, answer, truth["short"] or truth["answer"])
 
 
 def _groups(samples: Sequence[Sample], keys) -> dict[str, list[str]]:
@@ -262,46 +247,20 @@ def _groups(samples: Sequence[Sample], keys) -> dict[str, list[str]]:
 
 
 def _shares(
-    samples: Sequence[Sample],
-    right: Mapping[str, bool],
-    name: str,
-    mode: Mode,
-    clock: Clock,
-    *,
-    judge: str = "",
-) -> list[Figure]:
-    figures = []
+    board: Board, samples: Sequence[Sample], right: Mapping[str, bool], name: str, judge: str = ""
+) -> None:
     for scene_name, keys in _groups(samples, right).items():
         values = {key: 100.0 * right[key] for key in keys}
-        measured = bootstrap(list(values.values()), np.mean)
-        figures.append(
-            Figure(
-                scene_name, name, measured, mode, clock, Better.HIGHER, 100.0, 0.0, judge, values
-            )
-        )
-    return figures
+        board.mean(scene_name, name, values, Better.HIGHER, oracle=100.0, silent=0.0, judge=judge)
 
 
 def _times(
-    samples: Sequence[Sample],
-    first: Mapping[str, float],
-    due: Mapping[str, float],
-    mode: Mode,
-    clock: Clock,
-) -> list[Figure]:
+    board: Board, samples: Sequence[Sample], first: Mapping[str, float], due: Mapping[str, float]
+) -> None:
     """How long after the truth time the first word comes, and how often before it."""
-    figures = []
     for scene_name, keys in _groups(samples, set(first) & set(due)).items():
         late = {key: first[key] - due[key] for key in keys}
+        name = "first word after the truth time, median (s)"
+        board.add(scene_name, name, bootstrap(list(late.values())), late, Better.LOWER)
         early = {key: 100.0 * (value < -_EARLY) for key, value in late.items()}
-        for name, values, statistic, oracle in (
-            ("first word after the truth time, median (s)", late, np.median, None),
-            ("first word too early (%)", early, np.mean, 0.0),
-        ):
-            measured = bootstrap(list(values.values()), statistic)
-            figures.append(
-                Figure(
-                    scene_name, name, measured, mode, clock, Better.LOWER, oracle, None, "", values
-                )
-            )
-    return figures
+        board.mean(scene_name, "first word too early (%)", early, Better.LOWER, oracle=0.0)

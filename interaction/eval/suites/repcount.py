@@ -14,17 +14,16 @@ the whole text is one word up to twenty; no number is no hit, and the count itse
 
 import csv
 import dataclasses
-import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from interaction.eval.averages import mean
+from interaction.eval.board import Board
 from interaction.eval.number_words import ONES
-from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source
+from interaction.eval.records import Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Mode, Scoring, Source
 from interaction.eval.suites import films, rendered
 from interaction.eval.suites.instructed_films import instructed_film
 from interaction.eval.suites.instructions import Form
@@ -205,25 +204,18 @@ class RepCount:
         return [OutputEvent(sample.truth["last_end"], Kind.TEXT, event)]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """OBO and MAE by scene, and OBO of each action."""
-        figures = []
+        board = Board(how.mode, how.clock)
         for scene in sorted({sample.scene for sample in samples}):
             chosen = [sample for sample in samples if sample.scene == scene]
             results, floor = {}, []
             for sample in chosen:
                 truth = sample.truth
-                words = put_out(runs[sample.id], clock, ears)
+                words = put_out(runs[sample.id], how)
                 count = int(truth["count"])
-                if mode is Mode.COMPAT:
+                if how.mode is Mode.COMPAT:
                     text = " ".join(word.text.strip(".!?;:") for word in words)
                     results[sample.id] = counted_by_transcript(text, count)
                     floor.append(counted_by_transcript("", count).error)
@@ -232,27 +224,13 @@ class RepCount:
                     results[sample.id] = counted(number, count)
                     floor.append(counted(None, count).error)
             obo = {key: 100 * result.off_by_one for key, result in results.items()}
+            name = "off-by-one accuracy (%)"
+            board.mean(scene, name, obo, Better.HIGHER, oracle=100.0, silent=0.0)
             errors = {key: result.error for key, result in results.items()}
-            figures += [
-                _figure(scene, "off-by-one accuracy (%)", obo, mode, clock, Better.HIGHER, 100, 0),
-                _figure(
-                    scene,
-                    "mean normalised error (MAE)",
-                    errors,
-                    mode,
-                    clock,
-                    Better.LOWER,
-                    0,
-                    float(np.mean(floor)) if floor else math.nan,
-                ),
-            ]
+            name, silent = "mean normalised error (MAE)", float(np.mean(floor))
+            board.mean(scene, name, errors, Better.LOWER, oracle=0.0, silent=silent)
             for action in sorted({s.truth["action"] for s in chosen}):
                 own = {s.id: obo[s.id] for s in chosen if s.truth["action"] == action}
                 name = f"off-by-one accuracy of {action} (%)"
-                figures.append(_figure(scene, name, own, mode, clock, Better.HIGHER, 100, 0))
-        return figures
-
-
-def _figure(scene, name, values, mode, clock, better, oracle, silent) -> Figure:
-    measured = mean(list(values.values()))
-    return Figure(scene, name, measured, mode, clock, better, oracle, silent, "", values)
+                board.mean(scene, name, own, Better.HIGHER, oracle=100.0, silent=0.0)
+        return board.figures

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from interaction.eval.number_words import digits, numbers_in
-from interaction.eval.records import Clock, Kind, Run
-from interaction.eval.suite import Ears, Word
+from interaction.eval.records import Kind, Run
+from interaction.eval.suite import Hearing, Word
 
 PAUSE = 0.6  # seconds without a word that part two utterances
 _NUMBER_PAUSE = 0.3  # "twenty ... one" with a longer pause is two numbers
@@ -44,12 +44,12 @@ class Number:
     time: float
 
 
-def put_out(run: Run, clock: Clock, ears: Ears) -> list[Word]:
+def put_out(run: Run, how: Hearing) -> list[Word]:
     """Every word said (as the ears hear it) or written, in order of time."""
-    result = list(ears.words(run, clock))
+    result = list(how.words(run))
     for event in run.of(Kind.TEXT):
         if event.payload["channel"] == "write":
-            now = event.at(clock)
+            now = event.at(how.clock)
             result += [Word(part, now, now) for part in event.payload["text"].split()]
     return sorted(result, key=lambda word: word.start)
 

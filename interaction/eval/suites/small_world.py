@@ -20,10 +20,11 @@ from interaction.data.clips import Split
 from interaction.data.curriculum.script import TYPING
 from interaction.data.curriculum.sessions import HEARD, SEEN, Curriculum, CurriculumConfig, Session
 from interaction.data.voices import SAMPLE_RATE
+from interaction.eval.board import Board
 from interaction.eval.intervals import bootstrap
 from interaction.eval.number_words import spell
-from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source
+from interaction.eval.records import Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Scoring, Source
 from interaction.eval.suites.small_world_rules import RULES
 from interaction.microturn import MICRO_TURN_SECONDS, output_seconds
 from interaction.streams.events import TextEvent, VideoFrames
@@ -107,27 +108,23 @@ class SmallWorld:
         return events
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Every figure; the two modes agree, since the rules are our own."""
         values: dict[str, dict[str, float]] = {}
         for sample in samples:
             run = runs[sample.id]
-            requests = [(e.at(clock), e.payload.get("request", "")) for e in run.of(Kind.TOOL)]
-            words = [dataclasses.replace(w, text=plain(w.text)) for w in ears.words(run, clock)]
-            numbers = RULES[sample.scene](sample.truth, words, ears.speech(run, clock), requests)
+            requests = [(e.at(how.clock), e.payload.get("request", "")) for e in run.of(Kind.TOOL)]
+            words = [dataclasses.replace(w, text=plain(w.text)) for w in how.words(run)]
+            numbers = RULES[sample.scene](sample.truth, words, how.speech(run), requests)
             if sample.scene not in ("delegate",):
                 numbers["delegation: handed over without need"] = float(bool(requests))
             for name, value in numbers.items():
                 values.setdefault(name, {})[sample.id] = value
-        return [figure(name, found, mode, clock) for name, found in sorted(values.items())]
+        board = Board(how.mode, how.clock)
+        for name, found in sorted(values.items()):
+            _add(board, name, found)
+        return board.figures
 
 
 def typed(pieces: Sequence[Mapping[str, Any]]) -> tuple[TextEvent, ...]:
@@ -161,7 +158,7 @@ def plain(word: str) -> str:
     return spell(int(text)) if text.isdecimal() and len(text) < 3 else text
 
 
-def figure(name: str, found: Mapping[str, float], mode: Mode, clock: Clock) -> Figure:
+def _add(board: Board, name: str, found: Mapping[str, float]) -> None:
     """The mean over samples (the median of times), with its bootstrap interval."""
     times = name.endswith(", s")
     lower = any(part in name for part in LOWER) or "without need" in name
@@ -169,17 +166,9 @@ def figure(name: str, found: Mapping[str, float], mode: Mode, clock: Clock) -> F
     silent = {"appearance: PAUC": 0.25}.get(name, 0.0)
     if "nothing" in name or "goes on" in name or times or name.startswith("stop"):
         silent = 1.0 if "says nothing" in name else None
-    return Figure(
-        scene="all",
-        name=name,
-        measured=bootstrap(list(found.values()), np.median if times else np.mean),
-        mode=mode,
-        clock=clock,
-        better=Better.LOWER if lower else Better.HIGHER,
-        oracle=best,
-        silent=silent,
-        samples=dict(found),
-    )
+    better = Better.LOWER if lower else Better.HIGHER
+    measured = bootstrap(list(found.values()), np.median if times else np.mean)
+    board.add("all", name, measured, found, better, oracle=best, silent=silent)
 
 
 def write(place: pathlib.Path, session: Session, *, seed: int) -> None:

@@ -21,10 +21,20 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from interaction.eval.averages import macro, mean
+from interaction.eval.board import Board
 from interaction.eval.intervals import bootstrap
 from interaction.eval.normalise import normalise
-from interaction.eval.records import Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source, Word
+from interaction.eval.records import Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import (
+    Better,
+    Figure,
+    Judge,
+    Mode,
+    Question,
+    Scoring,
+    Source,
+    Word,
+)
 from interaction.eval.suites.instructions import Form
 from interaction.eval.suites.replies import put_out, utterances
 from interaction.streams.events import TextEvent
@@ -216,29 +226,24 @@ def same_meaning(judge: Judge) -> Callable[[str, str], bool]:
 
 
 def score_examples(
-    samples: Sequence[Sample],
-    runs: Mapping[str, Run],
-    *,
-    mode: Mode,
-    clock: Clock,
-    ears: Ears,
-    judge: Judge,
+    samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
 ) -> list[Figure]:
     """Macro accuracy at every width, accuracy of every kind, and how late the right ones are."""
-    same = same_meaning(judge)
-    figures: list[Figure] = []
+    same, board = same_meaning(how.judge), Board(how.mode, how.clock)
     for scene in sorted({sample.scene for sample in samples}):
         chosen = [sample for sample in samples if sample.scene == scene]
         examples = {s.id: example_of(s.truth) for s in chosen}
-        words = {s.id: put_out(runs[s.id], clock, ears) for s in chosen}
+        words = {s.id: put_out(runs[s.id], how) for s in chosen}
 
         def row(name, measured, values, scene=scene):
-            anchors = (Better.HIGHER, 100.0, 0.0, judge.name)
-            figures.append(Figure(scene, name, measured, mode, clock, *anchors, values))
+            by = how.judge.name
+            board.add(
+                scene, name, measured, values, Better.HIGHER, oracle=100.0, silent=0.0, judge=by
+            )
 
         for half in sorted(SWEEP, key=lambda half: half != WIDTH):
             values = {
-                key: 100.0 * is_right(words[key], example, half, mode=mode, same=same)
+                key: 100.0 * is_right(words[key], example, half, mode=how.mode, same=same)
                 for key, example in examples.items()
             }
             kinds: dict[str, list[float]] = {}
@@ -253,9 +258,9 @@ def score_examples(
         late = {key: _lateness(words[key], examples[key], same) for key in examples}
         known = {key: value for key, value in late.items() if not math.isnan(value)}
         name = "median lateness of the right words within 2 s (s)"
-        measured, anchors = bootstrap(list(known.values())), (Better.LOWER, 0.0, None, judge.name)
-        figures.append(Figure(scene, name, measured, mode, clock, *anchors, known))
-    return figures
+        measured = bootstrap(list(known.values()))
+        board.add(scene, name, measured, known, Better.LOWER, oracle=0.0, judge=how.judge.name)
+    return board.figures
 
 
 def _lateness(words, example: Example, same) -> float:
@@ -293,14 +298,7 @@ class TimedSpeech(abc.ABC):
         return oracle_events(sample)
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """See `score_examples`."""
-        return score_examples(samples, runs, mode=mode, clock=clock, ears=ears, judge=judge)
+        return score_examples(samples, runs, how)

@@ -7,20 +7,27 @@ folder is told by the end of its name (`candor_pause_handling`, `generated_turn_
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source, Word
+from interaction.eval.board import Board
+from interaction.eval.records import SAMPLE_RATE, OutputEvent, Run, Sample
+from interaction.eval.suite import (
+    Better,
+    Figure,
+    Hearing,
+    Judge,
+    Mode,
+    Question,
+    Scoring,
+    Source,
+    Word,
+)
 from interaction.eval.suites.fdb import generate, layout, v1_rules
-from interaction.eval.suites.fdb.figures import Board
+from interaction.eval.suites.fdb.perfect import answered, next_border, said, yielding
 from interaction.eval.suites.fdb.timing import MODEL_MERGE_GAP, merged
-from interaction.eval.suites.fdb.world import CLOSED, NUMBERS, says
+from interaction.eval.suites.fdb.world import CLOSED, says
 from interaction.eval.suites.transcripts import choice_of
-from interaction.microturn import first_border_after, output_seconds
 
 ANSWER_SECONDS = 3.0
 """Silence after a pause sample's sound, in which an answer is welcome; COMPAT never hears it."""
-COUNT_EVERY = 0.6
-YIELD_AFTER = 0.35
-BREATH = 0.05
 
 _TASKS = ("pause_handling", "turn_taking", "backchannel", "user_interruption")
 _RATING = """A user and a voice assistant talk. The user asks something; while the assistant
@@ -34,22 +41,6 @@ Assistant afterwards: {answer}"""
 def task_of(scene: str) -> str | None:
     """Which of the four tasks a folder of this name holds."""
     return next((task for task in _TASKS if scene.endswith(task)), None)
-
-
-def next_border(seconds: float) -> float:
-    """The first end of a micro-turn that comes `BREATH` or more after `seconds`."""
-    return output_seconds(first_border_after(seconds + BREATH))
-
-
-def said(seconds: float, text: str) -> OutputEvent:
-    """Words of one's own speech."""
-    return OutputEvent(round(seconds, 4), Kind.TEXT, {"channel": "say", "text": text})
-
-
-def counting(begin: float, until: float) -> list[OutputEvent]:
-    """Counting from one to twenty, a number every 0.6 s, the last one before `until`."""
-    times = [begin + COUNT_EVERY * place for place in range(20)]
-    return [said(t, word) for t, word in zip(times, NUMBERS[1:], strict=True) if t < until]
 
 
 class FullDuplexBenchV1:
@@ -101,56 +92,40 @@ class FullDuplexBenchV1:
         """Waits for the user's end, makes small sounds where a story leaves room, and stops
         counting when interrupted."""
         truth = sample.truth
-        answer = truth.get("answer") or "I can tell you that."
         if truth["task"] == "pause_handling":
-            return [said(next_border(max(truth["user_end"], truth["input_seconds"])), answer)]
+            return [answered(truth, max(truth["user_end"], truth["input_seconds"]))]
         if truth["task"] == "turn_taking":
-            return [said(next_border(truth["user_end"]), answer)]
+            return [answered(truth, truth["user_end"])]
         if truth["task"] == "backchannel":
             return [said(next_border(spot), "yeah") for spot in truth["spots"]]
-        start, end = truth["overlap"]
-        begin = next_border(truth["context_end"])
-        return [*counting(begin, start + YIELD_AFTER), said(next_border(end), answer)]
+        return yielding(truth)
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Every figure of every scene."""
-        board = Board(mode, clock)
+        board = Board(how.mode, how.clock)
         for scene in sorted({sample.scene for sample in samples}):
             chosen = [sample for sample in samples if sample.scene == scene]
             task = chosen[0].truth["task"]
             if task == "pause_handling":
-                _score_pauses(board, scene, chosen, runs, ears)
+                _score_pauses(board, scene, chosen, runs, how)
             elif task == "turn_taking":
-                _score_turns(board, scene, chosen, runs, ears)
+                _score_turns(board, scene, chosen, runs, how)
             elif task == "backchannel":
-                _score_backchannels(board, scene, chosen, runs, ears)
+                _score_backchannels(board, scene, chosen, runs, how)
             else:
-                _score_interruptions(board, scene, chosen, runs, ears, judge)
+                _score_interruptions(board, scene, chosen, runs, how)
         return board.figures
 
     def write(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        clock: Clock,
-        ears: Ears,
+        self, root: pathlib.Path, samples: Sequence[Sample], runs: Mapping[str, Run], how: Hearing
     ) -> None:
         """Writes every run's `output.wav` and `output.json` beside its input."""
         for sample in samples:
             run = runs[sample.id]
-            words = heard(sample, run, ears, clock, Mode.COMPAT)
-            layout.write_run(root, sample, run, words, clock)
+            words = heard(sample, run, how, Mode.COMPAT)
+            layout.write_run(root, sample, run, words, how.clock)
 
     def read(
         self,
@@ -230,27 +205,27 @@ _TRUTHS = {
 # ---------------------------------------------------------------- scoring scenes
 
 
-def heard(sample: Sample, run: Run, ears: Ears, clock: Clock, mode: Mode) -> list[Word]:
+def heard(sample: Sample, run: Run, how: Hearing, mode: Mode) -> list[Word]:
     """The run's words as this mode hears them.
 
     COMPAT: those within the input's length; of an interruption those of the sound after its end.
     Words of a transcript that lies in a tree are taken as they stand there.
     """
-    if mode is Mode.STRICT or isinstance(ears, layout.TreeEars):
-        return ears.words(run, clock)
+    if mode is Mode.STRICT or isinstance(how.ears, layout.TreeEars):
+        return how.words(run)
     within = sample.truth["input_seconds"]
     if sample.truth["task"] == "user_interruption":
         end = sample.truth["overlap"][1]
-        words = layout.moved(ears.words(layout.cropped(run, end, clock), clock), end)
+        words = layout.moved(how.words(layout.cropped(run, end, how.clock)), end)
     else:
-        words = ears.words(run, clock)
+        words = how.words(run)
     return [word for word in words if word.start < within]
 
 
-def _score_pauses(board: Board, scene, samples, runs, ears: Ears) -> None:
+def _score_pauses(board: Board, scene, samples, runs, how: Scoring) -> None:
     results = {}
     for sample in samples:
-        words = heard(sample, runs[sample.id], ears, board.clock, board.mode)
+        words = heard(sample, runs[sample.id], how, how.mode)
         results[sample.id] = v1_rules.pause(words, sample.truth["user_end"], board.mode)
     taken = {i: float(r.takeover) for i, r in results.items()}
     board.mean(scene, "takeover rate", taken, Better.LOWER, oracle=0.0, silent=0.0)
@@ -271,10 +246,10 @@ def _latencies(board: Board, scene: str, results: Mapping[str, v1_rules.Turn]) -
         board.mean(scene, "latency of turns taken in time (s)", kept, Better.LOWER)
 
 
-def _score_turns(board: Board, scene, samples, runs, ears: Ears) -> None:
+def _score_turns(board: Board, scene, samples, runs, how: Scoring) -> None:
     results = {}
     for sample in samples:
-        words = heard(sample, runs[sample.id], ears, board.clock, board.mode)
+        words = heard(sample, runs[sample.id], how, how.mode)
         results[sample.id] = v1_rules.turn_taking(words, sample.truth["user_end"], board.mode)
     taken = {i: float(r.takeover) for i, r in results.items()}
     board.mean(scene, "takeover rate", taken, Better.HIGHER, oracle=1.0, silent=0.0)
@@ -284,13 +259,13 @@ def _score_turns(board: Board, scene, samples, runs, ears: Ears) -> None:
         board.mean(scene, "premature starts (rate)", early, Better.LOWER, oracle=0.0, silent=0.0)
 
 
-def _score_backchannels(board: Board, scene, samples, runs, ears: Ears) -> None:
+def _score_backchannels(board: Board, scene, samples, runs, how: Scoring) -> None:
     results = {}
     for sample in samples:
         run, within = runs[sample.id], sample.truth["input_seconds"]
         results[sample.id] = v1_rules.backchannels(
-            ears.speech(run, board.clock),
-            heard(sample, run, ears, board.clock, board.mode),
+            how.speech(run),
+            heard(sample, run, how, how.mode),
             within,
             sample.truth["people"],
             board.mode,
@@ -305,17 +280,17 @@ def _score_backchannels(board: Board, scene, samples, runs, ears: Ears) -> None:
     board.mean(scene, "Jensen-Shannon distance to people", far, Better.LOWER, silent=none)
 
 
-def _score_interruptions(board: Board, scene, samples, runs, ears: Ears, judge: Judge) -> None:
+def _score_interruptions(board: Board, scene, samples, runs, how: Scoring) -> None:
     results, ratings, strict = {}, {}, board.mode is Mode.STRICT
     for sample in samples:
         run, overlap = runs[sample.id], sample.truth["overlap"]
-        words = heard(sample, run, ears, board.clock, board.mode)
-        speech = merged(ears.speech(run, board.clock), MODEL_MERGE_GAP) if strict else []
+        words = heard(sample, run, how, how.mode)
+        speech = merged(how.speech(run), MODEL_MERGE_GAP) if strict else []
         result = v1_rules.interruption(words, speech, overlap, board.mode)
         results[sample.id] = result
         if result.takeover:
             after = v1_rules.after_yielding(words, overlap[1]) if strict else words
-            rating = _rating(sample, " ".join(w.text for w in after), judge)
+            rating = _rating(sample, " ".join(w.text for w in after), how.judge)
             if rating is not None:
                 ratings[sample.id] = rating
     judged = {i: r for i, r in results.items() if r.applicable}
@@ -325,7 +300,7 @@ def _score_interruptions(board: Board, scene, samples, runs, ears: Ears, judge: 
     )
     kept = {i: value for i, value in ratings.items() if i in judged}
     closed = all(sample.truth.get("key") for sample in samples)
-    best, judged_by = (5.0, CLOSED) if closed else (None, judge.name)
+    best, judged_by = (5.0, CLOSED) if closed else (None, how.judge.name)
     name = "rating of the reply (0-5)"
     board.mean(scene, name, kept, Better.HIGHER, oracle=best, judge=judged_by)
     _latencies(board, scene, judged)

@@ -7,11 +7,11 @@ In: a folder in the authors' layout, runs. Out: samples (`scene/ID` with the ove
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from interaction.eval.records import SAMPLE_RATE, Clock, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source, Word
+from interaction.eval.board import Board
+from interaction.eval.records import SAMPLE_RATE, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Hearing, Mode, Scoring, Source, Word
 from interaction.eval.suites.fdb import generate, layout
-from interaction.eval.suites.fdb.figures import Board
-from interaction.eval.suites.fdb.v1 import YIELD_AFTER, counting, next_border, said
+from interaction.eval.suites.fdb.perfect import counting, next_border, yielding
 from interaction.eval.suites.fdb.v15_rules import (
     Behaviour,
     Latencies,
@@ -88,46 +88,32 @@ class FullDuplexBenchV15:
 
     def oracle(self, sample: Sample) -> list[OutputEvent]:
         """Counts; stops and answers where the user interrupts, else counts on."""
-        truth, (start, end) = sample.truth, sample.truth["overlap"]
-        begin = next_border(truth["context_end"])
+        truth = sample.truth
         if truth["clean"] or wanted(sample.scene) is Behaviour.RESUME:
-            return counting(begin, sample.seconds - 0.6)
-        answer = truth["answer"] or "I can tell you that."
-        return [*counting(begin, start + YIELD_AFTER), said(next_border(end), answer)]
+            return counting(next_border(truth["context_end"]), sample.seconds - 0.6)
+        return yielding(truth)
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Every figure of every scene; a recording counts once both its runs are there."""
-        board = Board(mode, clock)
+        board = Board(how.mode, how.clock)
         by_id = {sample.id: sample for sample in samples}
         pairs = [s for s in samples if not s.truth["clean"] and f"{s.id}/clean" in by_id]
         closed = all(sample.truth["key"] is not None for sample in pairs)
-        judged_by = CLOSED if closed else judge.name
+        judged_by = CLOSED if closed else how.judge.name
         right: dict[str, dict[str, float]] = {}
         for scene in sorted({sample.scene for sample in pairs}):
             chosen = [sample for sample in pairs if sample.scene == scene]
-            overlap = {
-                s.id: at_overlap(ears.speech(runs[s.id], clock), s.truth["overlap"]) for s in chosen
-            }
-            told = {
-                s.id: _behaviour(s, by_id[f"{s.id}/clean"], runs, clock, ears, judge)
-                for s in chosen
-            }
+            overlap = {s.id: at_overlap(how.speech(runs[s.id]), s.truth["overlap"]) for s in chosen}
+            told = {s.id: _behaviour(s, by_id[f"{s.id}/clean"], runs, how) for s in chosen}
             classes = {i: c for i, c in told.items() if c is not None}
-            if mode is Mode.STRICT:
+            if how.mode is Mode.STRICT:
                 classes = {i: c for i, c in classes.items() if overlap[i].applicable}
             _score_behaviour(board, scene, classes, judged_by)
             right[scene] = {i: float(c is wanted(scene)) for i, c in classes.items()}
-            if mode is Mode.COMPAT:
-                _score_timing(board, scene, chosen, runs, ears)
+            if how.mode is Mode.COMPAT:
+                _score_timing(board, scene, chosen, runs, how)
             else:
                 _score_overlaps(board, scene, overlap)
         board.mean_of_scenes(  # the announced "v1.5 average" is not defined; this reading is ours
@@ -135,30 +121,24 @@ class FullDuplexBenchV15:
             right,
             Better.HIGHER,
             oracle=100.0,
-            silent=0.0 if mode is Mode.COMPAT else None,
+            silent=0.0 if how.mode is Mode.COMPAT else None,
             judge=judged_by,
             scale=100.0,
         )
         return board.figures
 
     def write(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        clock: Clock,
-        ears: Ears,
+        self, root: pathlib.Path, samples: Sequence[Sample], runs: Mapping[str, Run], how: Hearing
     ) -> None:
         """Writes all four transcripts, both outputs and `latency_intervals.json` of every pair."""
         for sample in samples:
             run = runs[sample.id]
-            layout.write_run(root, sample, run, ears.words(run, clock), clock)
+            layout.write_run(root, sample, run, how.words(run), how.clock)
             folder = layout.sample_folder(root, sample)
             name = "clean_input.json" if sample.truth["clean"] else "input.json"
             layout.write_json(folder / name, _input_transcript(sample))
             if not sample.truth["clean"]:
-                measured = _latencies(sample, run, clock, ears)
+                measured = _latencies(sample, run, how)
                 layout.write_json(folder / "latency_intervals.json", measured.as_file())
 
     def read(self, root: pathlib.Path, samples: Sequence[Sample], system: str) -> dict[str, Run]:
@@ -180,10 +160,10 @@ def _input_transcript(sample: Sample) -> dict:
 
 
 def _behaviour(
-    sample: Sample, clean: Sample, runs: Mapping[str, Run], clock: Clock, ears: Ears, judge: Judge
+    sample: Sample, clean: Sample, runs: Mapping[str, Run], how: Scoring
 ) -> Behaviour | None:
     """Its class by key words where the answer is closed, else the judge's; None if it cannot."""
-    words = ears.words(runs[sample.id], clock)
+    words = how.words(runs[sample.id])
     overlap = sample.truth["overlap"]
     answer = " ".join(word.text for word in judged_words(words, overlap))
     key = sample.truth["key"]
@@ -192,19 +172,19 @@ def _behaviour(
     transcripts = [
         _input_transcript(clean),
         _input_transcript(sample),
-        layout.to_chunks(ears.words(runs[clean.id], clock)),
+        layout.to_chunks(how.words(runs[clean.id])),
         layout.to_chunks(words),
     ]
     question = behaviour_question(transcripts, answer, overlap, sample.scene)
-    choice = choice_of(judge, question)
+    choice = choice_of(how.judge, question)
     return None if choice is None else Behaviour(choice)
 
 
-def _latencies(sample: Sample, run: Run, clock: Clock, ears: Ears) -> Latencies:
+def _latencies(sample: Sample, run: Run, how: Hearing) -> Latencies:
     """The user's speech is as annotated in a generated set, else as the ears find it."""
     annotated = [(start, end) for start, end in sample.truth["user_speech"]]
-    user = annotated or ears.speech(layout.input_run(sample), clock)
-    return latencies(user, ears.speech(run, clock))
+    user = annotated or how.speech(layout.input_run(sample))
+    return latencies(user, how.speech(run))
 
 
 def _score_behaviour(
@@ -227,8 +207,8 @@ def _score_behaviour(
         )
 
 
-def _score_timing(board: Board, scene, samples, runs, ears: Ears) -> None:
-    found = {s.id: _latencies(s, runs[s.id], board.clock, ears) for s in samples}
+def _score_timing(board: Board, scene, samples, runs, how: Hearing) -> None:
+    found = {s.id: _latencies(s, runs[s.id], how) for s in samples}
     rows = (("stop latency (s)", "stop"), ("response latency (s)", "response"))
     for name, attribute in rows:
         lengths = {i: [e - s for s, e in getattr(f, attribute)] for i, f in found.items()}

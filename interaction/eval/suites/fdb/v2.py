@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from interaction.eval.board import Board
 from interaction.eval.records import SAMPLE_RATE, Clock, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source, Word
+from interaction.eval.suite import Better, Figure, Hearing, Mode, Scoring, Source, Word
 from interaction.eval.suites.fdb import generate, layout, v2_rules, world
-from interaction.eval.suites.fdb.figures import Board
-from interaction.eval.suites.fdb.v1 import next_border, said
+from interaction.eval.suites.fdb.perfect import next_border, said
 
 SPLITS = ("Daily", "Correction", "EntityTracking", "Safety")
 REPLY_SECONDS = 4.0
@@ -137,33 +137,20 @@ class FullDuplexBenchV2:
         return [said(next_border(end), stage["answer"]) for stage, (_, end) in stages]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Every figure, from runs; the scripted conversations need no judge."""
-        processed = {s.id: processed_of(s, ears.words(runs[s.id], clock)) for s in samples}
-        return score_results(processed, mode=mode, clock=clock, judged_by=world.CLOSED)
+        processed = {s.id: processed_of(s, how.words(runs[s.id])) for s in samples}
+        return score_results(processed, mode=how.mode, clock=how.clock, judged_by=world.CLOSED)
 
     def write(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        clock: Clock,
-        ears: Ears,
+        self, root: pathlib.Path, samples: Sequence[Sample], runs: Mapping[str, Run], how: Hearing
     ) -> None:
         """Writes `B.wav`, `B.json` beside the examiner's and `eval_results/SPLIT/TASK*.json`."""
         for sample in samples:
-            words = ears.words(runs[sample.id], clock)
+            words = how.words(runs[sample.id])
             folder = root / sample.truth["folder"]
-            layout.write_sound(folder / "B.wav", runs[sample.id].waveform(clock))
+            layout.write_sound(folder / "B.wav", runs[sample.id].waveform(how.clock))
             layout.write_json(folder / "B.json", layout.to_chunks(words))
             result = root / "eval_results" / sample.scene / folder.name
             layout.write_json(

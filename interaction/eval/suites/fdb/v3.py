@@ -8,12 +8,21 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from interaction.eval.board import Board
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Question, Source
+from interaction.eval.suite import (
+    Better,
+    Figure,
+    Hearing,
+    Judge,
+    Mode,
+    Question,
+    Scoring,
+    Source,
+)
 from interaction.eval.suites.fdb import layout, v3_rules
-from interaction.eval.suites.fdb.figures import Board
+from interaction.eval.suites.fdb.perfect import next_border, said
 from interaction.eval.suites.fdb.tools import TOOLS
-from interaction.eval.suites.fdb.v1 import next_border, said
 from interaction.eval.suites.fdb.v3_generate import write_v3
 from interaction.eval.suites.fdb.v3_results import FOLDER, as_file, as_run, from_file, result_of
 from interaction.eval.suites.fdb.v3_rules import Result
@@ -97,34 +106,21 @@ class FullDuplexBenchV3:
         return [*calls, said(now + 0.2, _intent(sample) or "It is done, as you asked.")]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """Every figure, from runs."""
-        results = {s.id: result_of(s, runs[s.id], ears, clock) for s in samples}
-        return score_results(samples, results, mode=mode, clock=clock, judge=judge)
+        results = {s.id: result_of(s, runs[s.id], how) for s in samples}
+        return score_results(samples, results, mode=how.mode, clock=how.clock, judge=how.judge)
 
     def write(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        clock: Clock,
-        ears: Ears,
+        self, root: pathlib.Path, samples: Sequence[Sample], runs: Mapping[str, Run], how: Hearing
     ) -> None:
         """Writes `output_{system}.wav` and `result_{system}.json` of every run."""
         for sample in samples:
             run = runs[sample.id]
             folder = root / sample.truth["folder"]
-            layout.write_sound(folder / f"output_{run.system}.wav", run.waveform(clock))
-            result = result_of(sample, run, ears, clock)
+            layout.write_sound(folder / f"output_{run.system}.wav", run.waveform(how.clock))
+            result = result_of(sample, run, how)
             content = as_file(sample, result, run.system)
             layout.write_json(folder / f"result_{run.system}.json", content)
 

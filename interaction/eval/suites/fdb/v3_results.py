@@ -7,26 +7,26 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Ears
+from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Hearing
 from interaction.eval.suites.fdb import layout, v3_rules
-from interaction.eval.suites.fdb.v1 import said
+from interaction.eval.suites.fdb.perfect import said
 from interaction.eval.suites.fdb.v3_rules import Result
 
 FOLDER = re.compile(r"^(.+)_([0-9a-f]{24})$")
 """Names of folders: example, speaker."""
 
 
-def result_of(sample: Sample, run: Run, ears: Ears, clock: Clock) -> Result:
+def result_of(sample: Sample, run: Run, how: Hearing) -> Result:
     """What a run called and said; the user's end is as annotated, else as the ears hear it."""
     annotated = sample.truth.get("input_asr_chunks")
     if annotated is None:
-        heard = ears.words(layout.input_run(sample), clock)
+        heard = how.words(layout.input_run(sample))
     else:
         heard = layout.from_chunks({"chunks": annotated})
-    words = ears.words(run, clock)
+    words = how.words(run)
     calls = [
-        {**event.payload, "timestamp_start": round(event.at(clock), 2)}
+        {**event.payload, "timestamp_start": round(event.at(how.clock), 2)}
         for event in run.of(Kind.TOOL)
         if "function" in event.payload
     ]

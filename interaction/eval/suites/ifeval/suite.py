@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from interaction.eval.board import Board
 from interaction.eval.intervals import Measured, bootstrap
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Source
+from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
+from interaction.eval.suite import Better, Figure, Scoring, Source
 from interaction.eval.suites import hub_rows
 from interaction.eval.suites.ifeval import generate
 from interaction.eval.suites.ifeval.checkers import Followed, follows, rules_for
@@ -122,28 +123,19 @@ class IFEval:
         return [OutputEvent(start, Kind.TEXT, {"channel": "write", "text": answer})]
 
     def score(
-        self,
-        samples: Sequence[Sample],
-        runs: Mapping[str, Run],
-        *,
-        mode: Mode,
-        clock: Clock,
-        ears: Ears,
-        judge: Judge,
+        self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
         """The accuracies; a silent run follows nothing, so its floor is 0."""
-        rules, results = rules_for(mode), {}
+        rules, results = rules_for(how.mode), {}
         for sample in samples:
             truth = sample.truth
-            answer = reply(runs[sample.id], ears, clock)
+            answer = reply(runs[sample.id], how)
             names = truth["instruction_id_list"]
             results[sample.id] = follows(answer, names, truth["kwargs"], rules)
         scene = samples[0].scene if samples else "all"
-        common = {"mode": mode, "clock": clock, "better": Better.HIGHER}
-        figures = [
-            Figure(scene, name, measured, oracle=100.0, silent=0.0, samples=values, **common)
-            for name, (measured, values) in accuracies(results).items()
-        ]
+        board = Board(how.mode, how.clock)
+        for name, (measured, values) in accuracies(results).items():
+            board.add(scene, name, measured, values, Better.HIGHER, oracle=100.0, silent=0.0)
         families: dict[str, dict[str, list[bool]]] = {}
         for sample in samples:
             flags = results[sample.id].strict
@@ -154,10 +146,8 @@ class IFEval:
             values = {key: 100.0 * sum(f) / len(f) for key, f in followed.items()}
             name = f"{family}: instruction accuracy, strict (%)"
             measured = ratio(followed)
-            figures.append(
-                Figure(scene, name, measured, oracle=100.0, silent=0.0, samples=values, **common)
-            )
-        return figures
+            board.add(scene, name, measured, values, Better.HIGHER, oracle=100.0, silent=0.0)
+        return board.figures
 
 
 class IFEvalSpoken(IFEval):

@@ -1,6 +1,6 @@
-"""Rows of the report for Full-Duplex-Bench: every mean with its bootstrap interval.
+"""Rows of the report: every figure of a scoring with its bootstrap interval.
 
-In: per-sample values. Out: `Figure`s.
+In: per-sample values. Out: `Figure`s of one mode and clock.
 """
 
 import dataclasses
@@ -22,6 +22,33 @@ class Board:
     clock: Clock
     figures: list[Figure] = dataclasses.field(default_factory=list)
 
+    def add(
+        self,
+        scene: str,
+        name: str,
+        measured: Measured,
+        samples: Mapping[str, float],
+        better: Better,
+        *,
+        oracle: float | None = None,
+        silent: float | None = None,
+        judge: str = "",
+    ) -> None:
+        """Adds a row; see `Figure` for what it holds."""
+        row = Figure(
+            scene=scene,
+            name=name,
+            measured=measured,
+            mode=self.mode,
+            clock=self.clock,
+            better=better,
+            oracle=oracle,
+            silent=silent,
+            judge=judge,
+            samples=dict(samples),
+        )
+        self.figures.append(row)
+
     def mean(
         self,
         scene: str,
@@ -35,6 +62,7 @@ class Board:
         values: Sequence[float] | None = None,
         scale: float = 1.0,
         decimals: int | None = None,
+        chance: float | None = None,
     ) -> None:
         """Adds the mean of `values` (default: of the samples), nan where there are none.
 
@@ -44,6 +72,7 @@ class Board:
             values: what the mean is over where a sample gives more or less than one value.
             scale: what the figure is multiplied by (100 for percent).
             decimals: the authors' code rounds the figure to so many (None: it does not).
+            chance: what guessing scores.
         """
         chosen = list(samples.values()) if values is None else list(values)
         measured = bootstrap(chosen, np.mean)
@@ -51,9 +80,9 @@ class Board:
         if decimals is not None and not math.isnan(value):
             value = round(value, decimals)
         measured = Measured(
-            value * scale, measured.low * scale, measured.high * scale, measured.count
+            value * scale, measured.low * scale, measured.high * scale, measured.count, chance
         )
-        self._add(scene, name, measured, better, oracle, silent, judge, samples)
+        self.add(scene, name, measured, samples, better, oracle=oracle, silent=silent, judge=judge)
 
     def mean_of_scenes(
         self,
@@ -85,19 +114,4 @@ class Board:
             value = float(np.mean(means))
             measured = Measured(value * scale, float(low) * scale, float(high) * scale, count)
         every = {i: v for samples in scenes.values() for i, v in samples.items()}
-        self._add("all", name, measured, better, oracle, silent, judge, every)
-
-    def _add(self, scene, name, measured, better, oracle, silent, judge, samples) -> None:
-        row = Figure(
-            scene=scene,
-            name=name,
-            measured=measured,
-            mode=self.mode,
-            clock=self.clock,
-            better=better,
-            oracle=oracle,
-            silent=silent,
-            judge=judge,
-            samples=dict(samples),
-        )
-        self.figures.append(row)
+        self.add("all", name, measured, every, better, oracle=oracle, silent=silent, judge=judge)
