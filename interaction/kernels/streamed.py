@@ -109,7 +109,7 @@ def _whole_backward(contract: int, residual: tuple[Array, Array], gradient: Arra
     transposed left side). Measured by `experiments/bench/training_parts.py`."""
 
     def derived(x, weight, gradient):
-        return jax.vjp(lambda *inputs: jnp.tensordot(*inputs, contract), x, weight)[1](gradient)
+        return jax.vjp(lambda x, weight: jnp.tensordot(x, weight, contract), x, weight)[1](gradient)
 
     def laid(x, weight, gradient):
         inputs = math.prod(weight.shape[:contract])

@@ -98,12 +98,13 @@ def whole_experts(
     matrices = [expert_weights(params[name]) for name in ("gate", "up", "down")]
     B, T, A = chosen_BTA.shape
 
-    def every(x, chosen, weights, *matrices):
-        return gated(*matrices, x, dense_weights(chosen, weights, config.experts))
+    def every(x, chosen, weights, gate, up, down):
+        return gated(gate, up, down, x, dense_weights(chosen, weights, config.experts))
 
-    def chosen_alone(x, chosen, weights, *matrices):
-        flat = (x.reshape(B * T, -1), chosen.reshape(B * T, A), weights.reshape(B * T, A))
-        return experts_sorted.mix(*flat, *matrices).reshape(x.shape)
+    def chosen_alone(x, chosen, weights, gate, up, down):
+        rows, chosen, weights = (each.reshape(B * T, -1) for each in (x, chosen, weights))
+        mixed: Array = experts_sorted.mix(rows, chosen, weights, gate, up, down)
+        return mixed.reshape(x.shape)
 
     inputs = (x_BTD, chosen_BTA, weights_BTA, *matrices)
     if sharding.mesh_sizes() or config.experts == A:
@@ -185,20 +186,18 @@ def shared_rows(gate: Row, up: Row, down: Row, x_BTD: Array, weights_BTE: Array)
 def shared_experts(gate, up, down, x_BTD: Array, weights_BTE: Array) -> Array:
     """Shared experts of whole sequences; on one CPU device one after the other."""
 
-    def each(*inputs):
-        *matrices, x, weights = inputs
+    def each(gate, up, down, x, weights):
         out = jnp.zeros_like(x)
         for expert in range(weights.shape[-1]):
-            gate, up, down = (matrix[expert] for matrix in matrices)
-            hidden = jax.nn.silu(project(x, gate)) * project(x, up)
+            hidden = jax.nn.silu(project(x, gate[expert])) * project(x, up[expert])
             weight = weights[..., expert, None].astype(hidden.dtype)
-            out = out + project(hidden * weight, down)
+            out = out + project(hidden * weight, down[expert])
         return out
 
-    inputs = (*(expert_weights(matrix) for matrix in (gate, up, down)), x_BTD, weights_BTE)
+    gate, up, down = (expert_weights(matrix) for matrix in (gate, up, down))
     if sharding.mesh_sizes():
-        return gated(*inputs)
-    return jax.lax.platform_dependent(*inputs, cpu=each, default=gated)
+        return gated(gate, up, down, x_BTD, weights_BTE)
+    return jax.lax.platform_dependent(gate, up, down, x_BTD, weights_BTE, cpu=each, default=gated)
 
 
 def mixture(

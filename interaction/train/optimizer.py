@@ -204,7 +204,7 @@ def _dimension(path: str) -> MuonDimensionNumbers | None:
     return None
 
 
-def _dimensions(params: dict) -> dict:
+def _dimensions(params: optax.Params) -> optax.Params:
     """Axes of every matrix that Muon moves."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _dimension(_joined(path)), params)
 
