@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interaction.models import attention, embed, flow, interaction_model
+from interaction.models import attention, embed, flow, interaction_model, transformer
 from interaction.session.state import init_state
 from interaction.session.step import compile_step
 from interaction.types import Stream
@@ -133,7 +133,7 @@ def _later_by_one(queries: attention.Whereabouts) -> attention.Whereabouts:
 
 def _seeing_ahead():
     """Attention that sees one slot more, for keys of this very call."""
-    honest = attention.attend
+    honest = transformer.attend_whole
 
     def attend(*arrays, queries, consecutive, **rest):
         del consecutive
@@ -143,7 +143,7 @@ def _seeing_ahead():
 
 
 def test_a_mask_that_is_not_causal_is_noticed(params, forced_run, monkeypatch):
-    monkeypatch.setattr(attention, "attend", _seeing_ahead())
+    monkeypatch.setattr(transformer, "attend_whole", _seeing_ahead())
     found = differences(params, forced_run, *whole(params, forced_run, fresh=True))
     assert worst_of(found) > VISIBLE
 
