@@ -41,7 +41,7 @@ from interaction.eval.judges import ClosedAnswer
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run, Sample
 from interaction.eval.respond import Stimulus, respond
 from interaction.eval.runner import play
-from interaction.eval.suite import Better, Mode
+from interaction.eval.suite import Better, Mode, Scoring
 from interaction.eval.suites import rendered, small_world
 from interaction.eval.systems.model import LanesBoard, Model
 from interaction.eval.word_errors import word_errors
@@ -111,9 +111,8 @@ def behaviours(samples: list[Sample], runs: dict[str, Run]) -> tuple[dict[str, f
 
     Shares that should be low are taken from 1.
     """
-    figures = small_world.SmallWorld().score(
-        samples, runs, mode=Mode.STRICT, clock=Clock.INSTANT, ears=FromText(), judge=ClosedAnswer()
-    )
+    scoring = Scoring(FromText(), Clock.INSTANT, ClosedAnswer(), Mode.STRICT)
+    figures = small_world.SmallWorld().score(samples, runs, scoring)
     shares = [f for f in figures if not f.name.endswith(", s")]
     by_session: dict[str, list[float]] = {}
     for figure in shares:
