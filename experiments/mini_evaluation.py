@@ -192,7 +192,7 @@ def recognised(clean: dict[str, Run], params, config) -> dict:
         ("its speech", [wave for _, wave in spoken]),
         ("the recordings learned from", [reference(text, params, config) for text, _ in spoken]),
     ):
-        heard = [" ".join(words) for words in whisper.hear(waves)]
+        heard = [" ".join(clip.words) for clip in whisper.hear(waves)]
         errors = [word_errors(text, h) for (text, _), h in zip(spoken, heard, strict=True)]
         pairs = np.array([(e.errors, e.reference) for e in errors], float)
         random = np.random.default_rng(SEED)
