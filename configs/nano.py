@@ -2,8 +2,9 @@
 
     python launch.py train --config configs/nano.py --workdir runs/nano
 
-Hardware: one CPU core (AMD EPYC, AVX2) and part of a second one that prepares data. Time: about
-1.5 s a step, 1 h 50 min; the clips are prepared once, some 10 minutes more. Expect the figures of
+Hardware: one CPU core (AMD EPYC, AVX2) and part of a second one that prepares data. Time: 1.5 s a
+step, 1 h 50 min, when the shipped one was made; the clips are prepared once, some 10 minutes more.
+Expect the figures of
 `checkpoints/nano/README.md`. What it learns: `interaction/data/conversations.py`.
 `get_config("smoke")` runs the same way in about two minutes and learns nothing.
 

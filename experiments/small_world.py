@@ -1,7 +1,7 @@
 """Question: what of the curriculum has a checkpoint learnt, on voices and scenes held out?
 
 Command:
-    python launch.py eval --suite small_world --ears text --mode strict --size 40 --seed 1000 \\
+    python launch.py eval --suite small_world --ears text --mode strict --size 40 --seed 3000 \\
       --system silent,oracle,stitched,model:checkpoints/nano,model:checkpoints/mini --out eval
     python -m experiments.small_world eval/report.json
 Cost: some 10 ms per step of a checkpoint on one core; the stitched baseline takes far longer.

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interaction.models import attention, embed, flow, interaction_model, transformer
+from interaction.models import (
+    attention,
+    attention_tiles,
+    embed,
+    flow,
+    interaction_model,
+    transformer,
+)
 from interaction.session.state import init_state
 from interaction.session.step import compile_step
 from interaction.types import Stream
@@ -131,9 +138,8 @@ def _later_by_one(queries: attention.Whereabouts) -> attention.Whereabouts:
     return attention.Whereabouts(position=queries.position, order=queries.order + 1)
 
 
-def _seeing_ahead():
-    """Attention that sees one slot more, for keys of this very call."""
-    honest = transformer.attend_whole
+def _seeing_ahead(honest):
+    """Attention that sees one slot more, for keys of this very call, in its general form."""
 
     def attend(*arrays, queries, consecutive, **rest):
         del consecutive
@@ -142,8 +148,24 @@ def _seeing_ahead():
     return attend
 
 
-def test_a_mask_that_is_not_causal_is_noticed(params, forced_run, monkeypatch):
-    monkeypatch.setattr(transformer, "attend_whole", _seeing_ahead())
+def _tiles_seeing_ahead(honest):
+    """The same where whole sequences go in tiles: in each key's place stands the next one."""
+
+    def in_tiles(query, key, value, *rest, **named):
+        return honest(query, jnp.roll(key, -1, axis=1), jnp.roll(value, -1, axis=1), *rest, **named)
+
+    return in_tiles
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "fault"),
+    [
+        pytest.param(transformer, "attend_whole", _seeing_ahead, marks=pytest.mark.slow),
+        (attention_tiles, "in_tiles", _tiles_seeing_ahead),
+    ],
+)
+def test_a_mask_that_is_not_causal_is_noticed(params, forced_run, monkeypatch, module, name, fault):
+    monkeypatch.setattr(module, name, fault(getattr(module, name)))
     found = differences(params, forced_run, *whole(params, forced_run, fresh=True))
     assert worst_of(found) > VISIBLE
 
