@@ -133,58 +133,13 @@ def _data_options(commands: Any) -> None:
 
 
 def _eval_options(commands: Any) -> None:
-    from interaction.eval import options as offered
+    from interaction.eval.options import add_options
 
     evaluate = commands.add_parser(
         "eval", help="put benchmarks to systems", formatter_class=argparse.RawTextHelpFormatter
     )
-    listed = "\n".join(f"  {name}: {text}" for name, text in offered.SYSTEMS.items())
-    evaluate.add_argument("--suite", required=True, metavar="NAME[,NAME|all]", help="benchmarks")
-    evaluate.add_argument(
-        "--system", required=True, metavar="SYSTEM[,..]", help=f"under test:\n{listed}"
-    )
-    evaluate.add_argument(
-        "--list", action=_Listed, nargs=0,
-        help="print every suite's data set with its licence, size and how to get it",
-    )  # fmt: skip
-    evaluate.add_argument("--checkpoint", metavar="DIR", help="for the system 'model'")
-    evaluate.add_argument(
-        "--data", metavar="DIR", help="a set in the official layout (several suites: a folder "
-        "per name);\nwithout it the small set is generated",
-    )  # fmt: skip
-    evaluate.add_argument("--size", type=int, help="samples per scene of the generated set")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the generated set and the model")
-    evaluate.add_argument(
-        "--impair", action="append", metavar="loss=0.05,delay=2,jitter=1",
-        help="a network (micro-turns); may be repeated, '' is an unimpaired one",
-    )  # fmt: skip
-    evaluate.add_argument(
-        "--background", choices=("none", "oracle"), default="none",
-        help="who answers requests in words (oracle: the sample's truth, to every system)",
-    )  # fmt: skip
-    evaluate.add_argument("--judge", default="closed", help=f"one of {', '.join(offered.JUDGES)}")
-    evaluate.add_argument(
-        "--ears", default="listen", choices=tuple(offered.EARS),
-        help="who finds the words: a recogniser (extra eval), or the system's own text",
-    )  # fmt: skip
-    evaluate.add_argument("--mode", choices=("compat", "strict", "both"), default="both")
-    evaluate.add_argument("--processes", type=int, default=2, help="that play side by side")
-    evaluate.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")
-    evaluate.add_argument(
-        "--write-layout", metavar="DIR",
-        help="also write every run as the benchmark's authors lay it out, for their own code",
-    )  # fmt: skip
+    add_options(evaluate)
     evaluate.set_defaults(run=_eval)
-
-
-class _Listed(argparse.Action):
-    """Prints what the suites' data is, and ends."""
-
-    def __call__(self, parser, *_: Any) -> None:
-        from interaction.eval import choose
-
-        print(choose.sources())
-        parser.exit()
 
 
 def _submit_options(commands: Any) -> None:

@@ -1,8 +1,8 @@
 """Which slice serves or trains the announced size? Computed for all, compiled for a few.
 
-    python experiments/slices.py                   # counts: a few minutes, no compiler
-    python experiments/slices.py --compile NAME    # compile one of COMPILED (needs libtpu or CUDA)
-    python experiments/slices.py --compile all     # those that are not in the JSON yet
+    python -m experiments.slices                   # counts: a few minutes, no compiler
+    python -m experiments.slices --compile NAME    # compile one of COMPILED (needs libtpu or CUDA)
+    python -m experiments.slices --compile all     # those that are not in the JSON yet
 
 Question: what is the smallest slice of each family that serves 1, 64 and 512 sessions within a
 micro-turn of 200 ms, at memories of 8k, 32k and 128k slots, and how many chip-hours does training
@@ -16,21 +16,18 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import sys
+
+from configs import tml_interaction_small
+from interaction import configuration
+from interaction.aot import choose, command, programs, tally
+from interaction.aot.hardware import FAMILIES, GIB, Slice
+from interaction.microturn import MICRO_TURN_SECONDS
+from interaction.models.config import InteractionConfig
+from interaction.session.lanes import buckets
+from interaction.sharding import AXES
+from interaction.train.loop import TrainConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from configs import tml_interaction_small  # noqa: E402
-from interaction import configuration  # noqa: E402
-from interaction.aot import choose, command, programs, tally  # noqa: E402
-from interaction.aot.hardware import FAMILIES, GIB, Slice  # noqa: E402
-from interaction.microturn import MICRO_TURN_SECONDS  # noqa: E402
-from interaction.models.config import InteractionConfig  # noqa: E402
-from interaction.session.lanes import buckets  # noqa: E402
-from interaction.sharding import AXES  # noqa: E402
-from interaction.train.loop import TrainConfig  # noqa: E402
-
 TABLE, PAGE = ROOT / "docs" / "slices.json", ROOT / "docs" / "slices.md"
 SESSIONS, CONTEXTS, TOKENS = (1, 64, 512), (8_192, 32_768, 131_072), (4, 16)
 SLICES = {

@@ -18,7 +18,7 @@ from interaction.models import moe
 from interaction.sharding import AXES, MeshConfig, Purpose
 from tests import mesh_for_tests as case
 
-TOLERANCE = 2e-5  # of each leaf's greatest value; measured: below 3e-6
+TOLERANCE = 2e-5  # of each leaf's greatest value; measured: below 8e-6
 ALL = [config for devices in (2, 4, 8) for config in case.meshes(devices)]
 
 

@@ -199,12 +199,19 @@ def test_tubelets_that_are_there_are_computed_and_train_as_all_would(used, block
     ("x", "weight", "contract"), [((3, 5, 4), (4, 7), 1), ((3, 5, 4), (4, 2, 6), 1),
                                   ((3, 5, 2, 4), (2, 4, 7), 2)],
 )  # fmt: skip
-def test_a_product_trains_as_the_derived_one(x, weight, contract):
+@pytest.mark.parametrize("dtypes", ["float32 float32", "float32 bfloat16", "bfloat16 bfloat16"])
+def test_a_product_trains_as_the_derived_one(x, weight, contract, dtypes):
+    """Pixels in float32 meet weights in bfloat16, too."""
     rng = np.random.default_rng(6)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    inputs = (draw(*x), draw(*weight))
+    x_dtype, weight_dtype = dtypes.split()
+    inputs = (
+        jnp.asarray(rng.normal(size=x), x_dtype),
+        jnp.asarray(rng.normal(size=weight), weight_dtype),
+    )
     derived = lambda x, weight: jnp.tensordot(x, weight, contract)
     ours = lambda x, weight: project(x, weight, contract=contract)
-    gradient = draw(*derived(*inputs).shape)
+    made = derived(*inputs)
+    gradient = jnp.asarray(rng.normal(size=made.shape), made.dtype)
     wanted = with_gradients(derived, gradient, *inputs)
-    agree(with_gradients(ours, gradient, *inputs), wanted, 1e-5)
+    tolerance = 1e-5 if dtypes == "float32 float32" else 2e-2
+    agree(with_gradients(ours, gradient, *inputs), wanted, tolerance)

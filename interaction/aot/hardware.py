@@ -138,7 +138,7 @@ class Slice:
             found = topologies.get_topology_desc(
                 platform=self.known.platform, topology_name=name, **more
             ).devices
-        except RuntimeError as error:  # jax.errors.JaxRuntimeError and NotImplementedError are such
+        except RuntimeError as error:  # whatever a plugin raises is one
             needs = {"tpu": "libtpu (extra tpu-compile)", "cuda": "jax's CUDA plugin (extra cuda)"}
             raise ValueError(
                 f"topology={self.name} cannot be described here; it needs "

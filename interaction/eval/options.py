@@ -1,7 +1,11 @@
-"""What `launch.py eval` offers by name; nothing is imported for it, so that `--help` is quick.
+"""The options of `launch.py eval`; nothing is imported for them, so that `--help` is quick.
 
-In: nothing. Out: systems, ears and judges, each with what it is (`choose` makes them).
+In: an argument parser. Out: systems, ears and judges by name, each with what it is (`choose` makes
+them), and the parser with the options.
 """
+
+import argparse
+from typing import Any
 
 JUDGE_KEY = "INTERACTION_JUDGE_KEY"
 SYSTEMS = {
@@ -24,3 +28,53 @@ JUDGES = {
     "local": "SmolLM2-135M-Instruct in this process",
     "endpoint:MODEL@URL": f"any OpenAI-compatible server; its key from {JUDGE_KEY}",
 }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    listed = "\n".join(f"  {name}: {text}" for name, text in SYSTEMS.items())
+    parser.add_argument("--suite", required=True, metavar="NAME[,NAME|all]", help="benchmarks")
+    parser.add_argument(
+        "--system", required=True, metavar="SYSTEM[,..]", help=f"under test:\n{listed}"
+    )
+    parser.add_argument(
+        "--list", action=_Listed, nargs=0,
+        help="print every suite's data set with its licence, size and how to get it",
+    )  # fmt: skip
+    parser.add_argument("--checkpoint", metavar="DIR", help="for the system 'model'")
+    parser.add_argument(
+        "--data", metavar="DIR", help="a set in the official layout (several suites: a folder "
+        "per name);\nwithout it the small set is generated",
+    )  # fmt: skip
+    parser.add_argument("--size", type=int, help="samples per scene of the generated set")
+    parser.add_argument("--seed", type=int, default=0, help="of the generated set and the model")
+    parser.add_argument(
+        "--impair", action="append", metavar="loss=0.05,delay=2,jitter=1",
+        help="a network (micro-turns); may be repeated, '' is an unimpaired one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--background", choices=("none", "oracle"), default="none",
+        help="who answers requests in words (oracle: the sample's truth, to every system)",
+    )  # fmt: skip
+    parser.add_argument("--judge", default="closed", help=f"one of {', '.join(JUDGES)}")
+    parser.add_argument(
+        "--ears", default="listen", choices=tuple(EARS),
+        help="who finds the words: a recogniser (extra eval), or the system's own text",
+    )  # fmt: skip
+    parser.add_argument("--mode", choices=("compat", "strict", "both"), default="both")
+    parser.add_argument("--processes", type=int, default=2, help="that play side by side")
+    parser.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")
+    parser.add_argument(
+        "--write-layout", metavar="DIR",
+        help="also write every run as the benchmark's authors lay it out, for their own code",
+    )  # fmt: skip
+
+
+class _Listed(argparse.Action):
+    """Prints what the suites' data is, and ends."""
+
+    def __call__(self, parser, *_: Any) -> None:
+        from interaction.eval import choose
+
+        print(choose.sources())
+        parser.exit()

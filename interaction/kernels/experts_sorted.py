@@ -79,6 +79,12 @@ def _summed(pairs: Array, tiles: RowTiles, slots: int, dtype) -> Array:
     return jnp.sum(taken.astype(jnp.float32), axis=1).astype(dtype)
 
 
+def _joined(gate_DF: Array, up_DF: Array, down_FD: Array) -> tuple[Array, Array]:
+    """One expert's gate and up side by side, and down, in float32."""
+    both_DF = jnp.concatenate([gate_DF, up_DF], axis=1)
+    return both_DF.astype(jnp.float32), down_FD.astype(jnp.float32)
+
+
 def _forward(x_MD, chosen_MA, weights_MA, gate, up, down, rows):
     slots, per_slot = chosen_MA.shape
     tiles = experts_plan.row_tiles(chosen_MA, gate.shape[0], rows)
@@ -88,9 +94,8 @@ def _forward(x_MD, chosen_MA, weights_MA, gate, up, down, rows):
     width = gate.shape[2]
 
     def expert(carry, inputs):
-        first, end, gate_DF, up_DF, down_FD = inputs
-        both_DF = jnp.concatenate([gate_DF, up_DF], axis=1).astype(jnp.float32)
-        down_FD = down_FD.astype(jnp.float32)
+        first, end, *matrices = inputs
+        both_DF, down_FD = _joined(*matrices)
 
         def turn(number, carry):
             kept, out = carry
@@ -118,9 +123,8 @@ def _backward(rows, residual, gradient_MD):
     width = gate.shape[2]
 
     def expert(carry, inputs):
-        first, end, gate_DF, up_DF, down_FD = inputs
-        both_DF = jnp.concatenate([gate_DF, up_DF], axis=1).astype(jnp.float32)
-        down_FD = down_FD.astype(jnp.float32)
+        first, end, *matrices = inputs
+        both_DF, down_FD = _joined(*matrices)
 
         def turn(number, carry):
             into_x, into_weights, into_both, into_down = carry

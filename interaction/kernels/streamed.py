@@ -116,7 +116,8 @@ def _whole_backward(contract: int, residual: tuple[Array, Array], gradient: Arra
         gradient = jax.lax.optimization_barrier(gradient).reshape(-1, weight.size // inputs)
         into_x = jnp.matmul(gradient, weight.reshape(inputs, -1).T).reshape(x.shape)
         turned = jax.lax.optimization_barrier(x.reshape(-1, inputs).T)
-        return into_x, jnp.matmul(turned, gradient).reshape(weight.shape)
+        into_weight = jnp.matmul(turned, gradient).reshape(weight.shape)
+        return into_x.astype(x.dtype), into_weight.astype(weight.dtype)
 
     if sharding.mesh_sizes():
         return derived(*residual, gradient)
