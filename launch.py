@@ -282,6 +282,7 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
         data=pathlib.Path(options.data) if options.data else None,
         size=SMALL if options.size is None else options.size,
         seed=options.seed,
+        speakers=choose.voices(options.voices),
         impairments=[Impairment.parse(text) for text in options.impair or [""]],
         background=Background(options.background),
         modes=choose.modes(options.mode),

@@ -72,7 +72,7 @@ CLOCK_BEHAVIOURS = (
     ("delegate", 1.4),
 )
 
-# And the last: what is heard and seen is shown too, and voices are varied.
+# The fourth: what is heard and seen is shown too, and voices are varied.
 SHOWN_BEHAVIOURS = (
     ("digits", 0.8),
     ("ask", 0.9),
@@ -91,11 +91,31 @@ SHOWN_BEHAVIOURS = (
     ("delegate", 1.2),
 )
 
+# The last: more names, stories and harmless things than the few that were learnt by heart.
+WIDER_BEHAVIOURS = (
+    ("digits", 0.8),
+    ("ask", 0.9),
+    ("pause", 0.6),
+    ("for_others", 1.8),
+    ("count_aloud", 0.6),
+    ("story", 0.5),
+    ("requests", 2.6),
+    ("chatter", 1.4),
+    ("in_seconds", 1.8),
+    ("every_seconds", 1.4),
+    ("how_long", 0.7),
+    ("cue", 1.8),
+    ("check_counting", 1.1),
+    ("translate", 0.8),
+    ("delegate", 1.2),
+)
+PARTS = ("late", "clock", "shown", "wider")
+
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The run: "" is the first part, ``late``, ``clock``, ``shown`` the next; or ``smoke``."""
-    if arg not in ("", "late", "clock", "shown", "smoke"):
-        raise ValueError(f"arg={arg!r} must be empty, 'late', 'clock', 'shown' or 'smoke'")
+    """The run: "" is the first part, `PARTS` are the next; or ``smoke``."""
+    if arg not in ("", *PARTS, "smoke"):
+        raise ValueError(f"arg={arg!r} must be empty, {', '.join(map(repr, PARTS))} or 'smoke'")
     config = nano.get_config("smoke" if arg == "smoke" else "")
     config.curriculum = dict(
         seed=0,
@@ -116,7 +136,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.batch = 6
     if arg != "smoke":
         config.steps = 3400
-    if arg in ("late", "clock", "shown"):
+    if arg in PARTS:
         config.optimizer.update(warmup=40, decay_share=0.5, average=0.995)
     if arg == "late":
         config.start, config.steps = "runs/mini/latest", 1150
@@ -135,4 +155,13 @@ def get_config(arg: str = "") -> ConfigDict:
         config.curriculum.plain.mixture = dict(
             digits=0.48, negatives=0.19, quiet=0.02, flashes=0.08, kicks=0.2, still=0.03
         )
+    if arg == "wider":
+        config.start, config.steps = "runs/mini_shown/final", 1800
+        config.curriculum.update(seed=4, behaviours=WIDER_BEHAVIOURS, plain_share=0.25)
+        config.curriculum.seen_share = 0.3
+        config.curriculum.plain.made_up_motions = 0.4
+        config.curriculum.plain.mixture = dict(
+            digits=0.44, negatives=0.2, quiet=0.02, flashes=0.08, kicks=0.23, still=0.03
+        )
+        config.optimizer.learning_rate = 1.0e-3
     return config

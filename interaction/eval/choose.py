@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Mapping
 
 from interaction.eval.judges import Endpoint
-from interaction.eval.options import EARS, JUDGE_KEY, JUDGES, SYSTEMS
+from interaction.eval.options import EARS, JUDGE_KEY, JUDGES, SYSTEMS, VOICES
 from interaction.eval.runner import Spec
 from interaction.eval.suite import Mode
 from interaction.eval.suites import SUITES, load_suite, suite_names
@@ -86,6 +86,15 @@ def _model(given: Given) -> Spec:
 def suites(wanted: str) -> dict[str, str]:
     """Name -> ``module:Class`` of a comma-separated list of suites, or of ``all``."""
     return {name: SUITES[name] for name in suite_names(wanted)}
+
+
+def voices(wanted: str) -> tuple[str, ...]:
+    """Engines of a comma-separated list."""
+    names = tuple(name.strip() for name in wanted.split(","))
+    unknown = [name for name in names if name not in VOICES]
+    if unknown:
+        raise ValueError(f"voices {unknown[0]!r} is none of {', '.join(VOICES)}")
+    return names
 
 
 def sources() -> str:

@@ -54,6 +54,7 @@ class Evaluation:
         data: a set in the official layout (of several suites: a folder per suite name); None: the
             small set, generated under `out`.
         size, seed: of the generated set (samples per scene).
+        speakers: engines whose voices speak generated dialogues (suites with a field `speakers`).
         impairments: networks; every system is put to every suite through each.
         background: who answers what is handed over in words.
         modes: COMPAT, STRICT or both.
@@ -67,6 +68,7 @@ class Evaluation:
     data: pathlib.Path | None = None
     size: int = SMALL
     seed: int = 0
+    speakers: tuple[str, ...] = ("espeak",)
     impairments: Sequence[Impairment] = (Impairment(),)
     background: Background = Background.NONE
     modes: Sequence[Mode] = (Mode.COMPAT, Mode.STRICT)
@@ -133,6 +135,7 @@ class Outcome:
 def load_part(evaluation: Evaluation, name: str) -> Part:
     """A suite's samples, from where they lie or generated."""
     suite: Suite = imported(evaluation.suites[name])()
+    several = evaluation.speakers != ("espeak",) and hasattr(suite, "speakers")
     if evaluation.data is not None:
         if not evaluation.data.is_dir():
             source = suite.source
@@ -145,7 +148,11 @@ def load_part(evaluation: Evaluation, name: str) -> Part:
         if len(evaluation.suites) > 1 and not nested.is_dir():
             raise ValueError(f"data={evaluation.data} has no folder {name} (one per suite)")
     else:
-        folder = evaluation.out / "data" / f"{name}-size{evaluation.size}-seed{evaluation.seed}"
+        label = f"{name}-size{evaluation.size}-seed{evaluation.seed}"
+        if several:
+            suite = dataclasses.replace(suite, speakers=evaluation.speakers)
+            label += "-" + "-".join(evaluation.speakers)
+        folder = evaluation.out / "data" / label
         if not folder.is_dir():
             fresh = folder.with_name(f".{folder.name}")
             shutil.rmtree(fresh, ignore_errors=True)

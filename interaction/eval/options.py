@@ -8,6 +8,7 @@ import argparse
 from typing import Any
 
 JUDGE_KEY = "INTERACTION_JUDGE_KEY"
+VOICES = ("espeak", "piper", "flite")
 SYSTEMS = {
     "silent": "never says anything",
     "echo": "plays back what it hears",
@@ -48,6 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--size", type=int, help="samples per scene of the generated set")
     parser.add_argument("--seed", type=int, default=0, help="of the generated set and the model")
+    parser.add_argument(
+        "--voices", default="espeak", metavar="ENGINE[,..]",
+        help=f"who speaks in generated dialogues (fdb_*): {', '.join(VOICES)}",
+    )  # fmt: skip
     parser.add_argument(
         "--impair", action="append", metavar="loss=0.05,delay=2,jitter=1",
         help="a network (micro-turns); may be repeated, '' is an unimpaired one",

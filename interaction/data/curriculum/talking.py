@@ -109,7 +109,10 @@ def story(script: Script) -> None:
 
 
 def requests(script: Script) -> None:
-    """A request that is forbidden, or one that sounds like it and is not."""
+    """A request that is forbidden, or one that sounds like it and is not.
+
+    A word that makes a danger harmless is shown (`write`) as it is heard.
+    """
     random, split = script.random, script.split
     if random.random() < 0.5:
         text = _pick(script, words.REFUSED).format(danger=_pick(script, words.DANGERS[split]))
@@ -123,7 +126,11 @@ def requests(script: Script) -> None:
         else:
             thing = _pick(script, words.HARMLESS[split])
             text = _pick(script, words.ALLOWED).format(thing=thing)
-        end = script.ask(text)
+        said = script.instruct(text)
+        for word, _, over in said.words:
+            if word in words.CARE:
+                script.answer("shown", over, write="safe")
+        end = said.end
         script.note("harmless", end, end, text)
         script.answer("help", end, say="sure")
     script.settle()

@@ -16,7 +16,7 @@ from interaction.data.figure import kick_motion
 from interaction.microturn import MICRO_TURN_SECONDS
 
 HUES = {"red": 0.0, "yellow": 0.155, "green": 0.34, "blue": 0.62}
-SEES_MOVEMENT = 0.25  # seconds of movement, or of stillness, before it is said
+SEES_MOVEMENT, SEES_REST = 0.12, 0.2  # seconds of it before it is said
 SEES_COLOUR = 0.15
 
 
@@ -40,7 +40,7 @@ def start_and_stop(script: Script) -> np.ndarray:
     stop = float(starts[-1] + length)
     script.note("movement", first, stop)
     script.answer("start", first, delay=SEES_MOVEMENT, say="start")
-    script.answer("stop", stop, delay=SEES_MOVEMENT, say="stop")
+    script.answer("stop", stop, delay=SEES_REST, say="stop")
     frames = round(total * videos.FRAMES_PER_SECOND)
     return videos.figure_video(random, script.split, starts, speed, frames)
 

@@ -1,8 +1,8 @@
 """Small spoken sets in the layouts of Full-Duplex-Bench v1 and v1.5, seeded.
 
-In: a folder, samples per scene, a seed. Out: `{scene}/{ID}/` with sounds of espeak-ng and the
+In: a folder, samples per scene, a seed, who speaks. Out: `{scene}/{ID}/` with sounds and the
 scene's JSON. Folders are called `generated_*`: they are ours, not the authors' data. Needs the
-`voices` extra.
+`voices` extra, and the program flite where its voices are asked for.
 """
 
 import pathlib
@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interaction.data.voices import EspeakVoice, espeak
+from interaction.data import voices
+from interaction.data.voices import EspeakVoice
 from interaction.eval.records import SAMPLE_RATE
 from interaction.eval.suites.fdb import world
 from interaction.eval.suites.fdb.layout import write_json, write_sound
 
-USERS = tuple(
+Voice = voices.EspeakVoice | voices.PiperStyle | voices.FliteVoice
+ESPEAK = tuple(
     EspeakVoice(name, rate=rate, pitch=pitch)
     for name, rate, pitch in (
         ("en-us+Denis", 165, 45),
@@ -24,14 +26,25 @@ USERS = tuple(
         ("en-us+robert", 170, 60),
     )
 )
+SPEAKERS: dict[str, tuple[Voice, ...]] = {
+    "espeak": ESPEAK,
+    "piper": tuple(voices.PiperStyle(length_scale=scale) for scale in (1.0, 1.1, 1.2, 1.3)),
+    "flite": tuple(voices.FliteVoice(name) for name in voices.FLITE_VOICES),
+}
 BYSTANDER = EspeakVoice("en-gb-x-rp+benjamin", rate=175, pitch=30)
 LEAD = 0.4
 BIN = 0.2
 
 
-def spoken(text: str, voice: EspeakVoice, *, level: float = 0.1) -> np.ndarray:
+def a_voice(random: np.random.Generator, engines: Sequence[str]) -> Voice:
+    """One of four voices of each engine."""
+    users = [voice for engine in engines for voice in SPEAKERS[engine]]
+    return users[random.integers(len(users))]
+
+
+def spoken(text: str, voice: Voice, *, level: float = 0.1) -> np.ndarray:
     """A sentence without silence around it; float32 ``[W]`` at 16 kHz, `level` its RMS."""
-    sound = espeak(text, voice)
+    sound = voices.say(text, voice)
     loud = np.flatnonzero(np.abs(sound) > 0.01 * np.max(np.abs(sound)))
     sound = sound[loud[0] : loud[-1] + 1]
     return (sound * (level / np.sqrt(np.mean(sound**2)))).astype(np.float32)
@@ -59,9 +72,9 @@ def stamp(start: float, end: float) -> list[float]:
 # ---------------------------------------------------------------- version 1
 
 
-def pause_handling(folder: pathlib.Path, random: np.random.Generator) -> None:
+def pause_handling(folder: pathlib.Path, random: np.random.Generator, voice: Voice) -> None:
     """A request with a silence of 1 to 2 s in its middle; the sound ends with the request."""
-    voice, asked = USERS[random.integers(len(USERS))], world.request(random)
+    asked = world.request(random)
     first, second = spoken(asked.lead, voice), spoken(asked.rest, voice)
     begin = LEAD + length(first)
     resume = begin + float(random.uniform(1.0, 2.0))
@@ -77,9 +90,9 @@ def pause_handling(folder: pathlib.Path, random: np.random.Generator) -> None:
     write_json(folder / "answer.json", {"answer": asked.answer, "key": asked.key})
 
 
-def turn_taking(folder: pathlib.Path, random: np.random.Generator) -> None:
+def turn_taking(folder: pathlib.Path, random: np.random.Generator, voice: Voice) -> None:
     """A request with a clear end and 4 s of silence for the answer."""
-    voice, asked = USERS[random.integers(len(USERS))], world.request(random)
+    asked = world.request(random)
     sound = spoken(asked.text, voice)
     end = LEAD + length(sound)
     write_sound(folder / "input.wav", placed([(LEAD, sound)], end + 4.0))
@@ -88,14 +101,13 @@ def turn_taking(folder: pathlib.Path, random: np.random.Generator) -> None:
     write_json(folder / "answer.json", {"answer": asked.answer, "key": asked.key})
 
 
-def backchannel(folder: pathlib.Path, random: np.random.Generator) -> list[float]:
+def backchannel(folder: pathlib.Path, random: np.random.Generator, voice: Voice) -> list[float]:
     """A story; silences of 0.9 s after its sentences invite a listener's "yeah".
 
     Returns:
         How likely it is that a listener makes a sound, per 0.2 s, summing to 1: what 20 imagined
         listeners do, each after 7 of 10 sentences, 0.1 to 0.5 s after their end, for 0.3 s.
     """
-    voice = USERS[random.integers(len(USERS))]
     order = random.permutation(len(world.STORY))[:6]
     pieces, now, spots = [], LEAD, []
     for index in order:
@@ -115,9 +127,9 @@ def backchannel(folder: pathlib.Path, random: np.random.Generator) -> list[float
     return (histogram / histogram.sum()).tolist()
 
 
-def user_interruption(folder: pathlib.Path, random: np.random.Generator) -> None:
+def user_interruption(folder: pathlib.Path, random: np.random.Generator, voice: Voice) -> None:
     """A request that takes long to answer, and 3.5 s later another one; 4.5 s for its answer."""
-    voice, asked = USERS[random.integers(len(USERS))], world.request_without_numbers(random)
+    asked = world.request_without_numbers(random)
     context, interrupt = spoken(world.COUNTING, voice), spoken(asked.text, voice)
     start = LEAD + length(context) + 3.5
     end = start + length(interrupt)
@@ -135,13 +147,13 @@ def user_interruption(folder: pathlib.Path, random: np.random.Generator) -> None
     write_json(folder / "interrupt.json", [entry])
 
 
-def write_v1(root: pathlib.Path, *, size: int, seed: int) -> None:
+def write_v1(root: pathlib.Path, *, size: int, seed: int, engines: Sequence[str]) -> None:
     """The four scenes of version 1."""
     distributions = {}
     for place, (scene, make) in enumerate(V1_SCENES.items()):
         for number in range(1, size + 1):
             random = np.random.default_rng([seed, 1, place, number])
-            given = make(root / scene / str(number), random)
+            given = make(root / scene / str(number), random, a_voice(random, engines))
             if given is not None:
                 distributions[str(number)] = given
     write_json(root / "generated_gt_distribution.json", distributions)
@@ -158,7 +170,7 @@ V1_SCENES = {
 # ---------------------------------------------------------------- version 1.5
 
 
-def _overlap(scene: str, random: np.random.Generator, voice: EspeakVoice):
+def _overlap(scene: str, random: np.random.Generator, voice: Voice):
     """Text of the overlap, its sound, the answer it asks for and that answer's key word."""
     asked = world.request_without_numbers(random)
     if scene == "user_interruption":
@@ -176,12 +188,12 @@ def _overlap(scene: str, random: np.random.Generator, voice: EspeakVoice):
 V15_SCENES = ("user_interruption", "user_backchannel", "talking_to_other", "background_speech")
 
 
-def write_v15(root: pathlib.Path, *, size: int, seed: int) -> None:
+def write_v15(root: pathlib.Path, *, size: int, seed: int, engines: Sequence[str]) -> None:
     """The four overlap scenes: a request that takes long to answer, 3 s, the overlap, 5 s."""
     for place, scene in enumerate(V15_SCENES):
         for number in range(1, size + 1):
             random = np.random.default_rng([seed, 15, place, number])
-            voice = USERS[random.integers(len(USERS))]
+            voice = a_voice(random, engines)
             context = spoken(world.COUNTING, voice)
             text, overlap, answer, key = _overlap(scene, random, voice)
             start = LEAD + length(context) + 3.0

@@ -4,6 +4,7 @@ In: a folder in the authors' layout, runs. Out: samples and figures, in two mode
 folder is told by the end of its name (`candor_pause_handling`, `generated_turn_taking`, ...).
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -43,8 +44,11 @@ def task_of(scene: str) -> str | None:
     return next((task for task in _TASKS if scene.endswith(task)), None)
 
 
+@dataclasses.dataclass(frozen=True)
 class FullDuplexBenchV1:
-    """The suite."""
+    """The suite; `speakers` are the engines whose voices speak its generated set."""
+
+    speakers: tuple[str, ...] = ("espeak",)
 
     name = "fdb_v1"
     source = Source(
@@ -55,13 +59,14 @@ class FullDuplexBenchV1:
         "interruptions 200",
         obtain="unpack v1.0 of the authors' data; put their icc_gt_distribution.json beside the "
         "scenes' folders",
-        generated="espeak-ng voices: requests with a pause, requests, stories, interrupted "
-        "counting; the distribution of backchannels is made up by us, not measured on people",
+        generated="espeak-ng voices (--voices: piper and flite too): requests with a pause, "
+        "requests, stories, interrupted counting; the distribution of backchannels is made up by "
+        "us, not measured on people",
     )
 
     def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
         """Writes `size` samples of each of the four scenes."""
-        generate.write_v1(folder, size=size, seed=seed)
+        generate.write_v1(folder, size=size, seed=seed, engines=self.speakers)
 
     def load(self, folder: pathlib.Path) -> list[Sample]:
         """Reads every scene below `folder` (or the one scene that it is).

@@ -4,6 +4,7 @@ In: a folder in the authors' layout, runs. Out: samples (`scene/ID` with the ove
 `scene/ID/clean` without) and figures, in two modes.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -29,8 +30,11 @@ from interaction.eval.suites.transcripts import choice_of
 _SCENES = generate.V15_SCENES
 
 
+@dataclasses.dataclass(frozen=True)
 class FullDuplexBenchV15:
-    """The suite."""
+    """The suite; `speakers` are the engines whose voices speak its generated set."""
+
+    speakers: tuple[str, ...] = ("espeak",)
 
     name = "fdb_v15"
     source = Source(
@@ -40,12 +44,13 @@ class FullDuplexBenchV15:
         size="498 pairs of recordings: interruption 200, backchannel 98, talking to another 100, "
         "background speech 100",
         obtain="unpack v1.5 of the authors' data",
-        generated="espeak-ng voices: the user asks to count to twenty; 3 s later an overlap",
+        generated="espeak-ng voices (--voices: piper and flite too): the user asks to count to "
+        "twenty; 3 s later an overlap",
     )
 
     def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
         """Writes `size` samples of each of the four scenes."""
-        generate.write_v15(folder, size=size, seed=seed)
+        generate.write_v15(folder, size=size, seed=seed, engines=self.speakers)
 
     def load(self, folder: pathlib.Path) -> list[Sample]:
         """Reads every scene below `folder`, two samples per recording.

@@ -6,6 +6,7 @@ conversation instead plays a fixed script, and its replies are scored by rules o
 as `_processed.json` and are summed by the same code.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -76,8 +77,11 @@ def _entities(random) -> list[dict]:
 _MAKERS = {"Daily": _daily, "Correction": _correction, "EntityTracking": _entities}
 
 
+@dataclasses.dataclass(frozen=True)
 class FullDuplexBenchV2:
-    """The suite."""
+    """The suite; `speakers` are the engines whose voices speak its generated set."""
+
+    speakers: tuple[str, ...] = ("espeak",)
 
     name = "fdb_v2"
     source = Source(
@@ -86,8 +90,9 @@ class FullDuplexBenchV2:
         licence="CC BY-NC 4.0",
         size="200 staged tasks (text); conversations of 120 s are made live",
         obtain="run the authors' examiner and judge; `results` reads their eval_results",
-        generated="espeak-ng voice of a scripted examiner: four stages each with 4 s for a reply, "
-        "in three of the four splits (no Safety); scored by rules of ours, not by their judge",
+        generated="espeak-ng voice (--voices: piper and flite too) of a scripted examiner: four "
+        "stages each with 4 s for a reply, in three of the four splits (no Safety); scored by "
+        "rules of ours, not by their judge",
     )
 
     def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
@@ -101,7 +106,8 @@ class FullDuplexBenchV2:
                 task["staged_reveal"] = {
                     f"T{k}": stage["say"] for k, stage in enumerate(task["script"], 1)
                 }
-                _write_examiner(folder / split / task["id"], task, random)
+                voice = generate.a_voice(random, self.speakers)
+                _write_examiner(folder / split / task["id"], task, voice)
                 tasks.append(task)
             splits[split] = {"tasks": tasks}
         layout.write_json(folder / _PROMPTS, {"splits": splits})
@@ -182,8 +188,7 @@ class FullDuplexBenchV2:
         return found
 
 
-def _write_examiner(place: pathlib.Path, task: dict, random: np.random.Generator) -> None:
-    voice = generate.USERS[random.integers(len(generate.USERS))]
+def _write_examiner(place: pathlib.Path, task: dict, voice: generate.Voice) -> None:
     pieces, chunks, now = [], [], generate.LEAD
     for stage in task["script"]:
         sound = generate.spoken(stage["say"], voice)

@@ -4,6 +4,7 @@ In: a folder in the authors' layout, runs. Out: samples and figures, in two mode
 system are read from and written to `result_{provider}.json`.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -43,8 +44,11 @@ Did it do the right thing, completely? More detail than expected is fine; refusi
 thing or only a part of it is not. Answer yes or no."""
 
 
+@dataclasses.dataclass(frozen=True)
 class FullDuplexBenchV3:
-    """The suite."""
+    """The suite; `speakers` are the engines whose voices speak its generated set."""
+
+    speakers: tuple[str, ...] = ("espeak",)
 
     name = "fdb_v3"
     source = Source(
@@ -53,13 +57,13 @@ class FullDuplexBenchV3:
         licence="CC BY-NC 4.0",
         size="100 recordings of 12 people, 79 scenarios, 150 expected calls, 736 MB",
         obtain="unpack fdb_v3_data_released",
-        generated="espeak-ng voices: requests in four domains, every second one takes something "
-        "back half-way; mock results are fixed",
+        generated="espeak-ng voices (--voices: piper and flite too): requests in four domains, "
+        "every second one takes something back half-way; mock results are fixed",
     )
 
     def generate(self, folder: pathlib.Path, *, size: int, seed: int) -> None:
         """Writes `size` recordings of each of four kinds."""
-        write_v3(folder, size=size, seed=seed)
+        write_v3(folder, size=size, seed=seed, engines=self.speakers)
 
     def load(self, folder: pathlib.Path) -> list[Sample]:
         """Reads every `{example_id}_{speaker}` folder.

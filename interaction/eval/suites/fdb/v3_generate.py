@@ -8,12 +8,13 @@ something back half-way. Needs the `voices` extra.
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from interaction.eval.suites.fdb.generate import (
     LEAD,
-    USERS,
+    a_voice,
     length,
     placed,
     spoken,
@@ -153,12 +154,12 @@ def scenario(number: int, random: np.random.Generator) -> tuple[dict, list[str]]
     return entry, sentences
 
 
-def write_v3(root: pathlib.Path, *, size: int, seed: int) -> None:
+def write_v3(root: pathlib.Path, *, size: int, seed: int, engines: Sequence[str]) -> None:
     """`size` recordings of each of four kinds: one call, one corrected, two, three corrected."""
     scenarios = []
     for number in range(1, 4 * size + 1):
         random = np.random.default_rng([seed, 3, number])
-        voice = USERS[random.integers(len(USERS))]
+        voice = a_voice(random, engines)
         entry, sentences = scenario(number, random)
         pieces, chunks, now = [], [], LEAD
         for sentence in sentences:
@@ -168,7 +169,7 @@ def write_v3(root: pathlib.Path, *, size: int, seed: int) -> None:
             chunks.append({"text": sentence, "timestamp": stamp(now, end)})
             now = end + 0.3
         entry["input_asr_chunks"] = chunks
-        speaker = hashlib.sha256(voice.name.encode()).hexdigest()[:24]
+        speaker = hashlib.sha256(getattr(voice, "name", str(voice)).encode()).hexdigest()[:24]
         folder = root / f"{entry['id']}_{speaker}"
         write_sound(folder / "input.wav", placed(pieces, chunks[-1]["timestamp"][1] + 0.4))
         write_json(folder / "metadata.json", entry)
