@@ -156,7 +156,7 @@ def get_config(arg: str = "") -> ConfigDict:
             digits=0.48, negatives=0.19, quiet=0.02, flashes=0.08, kicks=0.2, still=0.03
         )
     if arg == "wider":
-        config.start, config.steps = "runs/mini_shown/final", 1800
+        config.start, config.steps = "runs/mini_shown/final", 1400
         config.curriculum.update(seed=4, behaviours=WIDER_BEHAVIOURS, plain_share=0.25)
         config.curriculum.seen_share = 0.3
         config.curriculum.plain.made_up_motions = 0.4

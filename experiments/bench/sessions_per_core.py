@@ -7,10 +7,10 @@ Cost: about 15 minutes; `--quick` two minutes, writes nothing.
 Expectation: 16 lanes stay under 200 ms at p99.
 Finding: in `sessions_per_core.json`.
 
-Every lane hears spoken digits over faint noise (each lane from another place), which the model
-answers aloud, every fourth also sees video; the lanes are those of `session.loop`, with weave,
-step, copy back and text, so the time is that of a whole micro-turn on the host. The number of
-sessions is the largest tried whose p99 is at most 200 ms.
+Every lane hears spoken digits over faint noise (each lane from another place) again and again, so
+that the model soon answers few (`share_of_chunks_spoken`); every fourth sees video too. The lanes
+are those of `session.loop`, with weave, step, copy back and text, so the time is that of a whole
+micro-turn on the host. The number of sessions is the largest tried whose p99 is at most 200 ms.
 """
 
 import argparse
