@@ -1,12 +1,13 @@
 """Question: what of the curriculum has a checkpoint learnt, on voices and scenes held out?
 
 Command:
-    python launch.py eval --suite small_world --ears text --mode strict --size 40 --seed 3000 \\
+    python launch.py eval --suite small_world --ears text --mode strict --size 40 --seed 4000 \\
       --system silent,oracle,stitched,model:checkpoints/nano,model:checkpoints/mini --out eval
-    python -m experiments.small_world eval/report.json
+    python -m experiments.small_world eval/report.json checkpoints/mini/small_world.json
 Cost: some 10 ms per step of a checkpoint on one core; the stitched baseline takes far longer.
 Expectation: the goals beside the figures.
-Finding: the table of `checkpoints/mini/README.md`, which this prints.
+Finding: the table of `checkpoints/mini/README.md`, which this prints; its rows as JSON where a second
+file is named.
 
 Words are taken from the text that a system gives for its own speech and timed by its sound: single
 words without context are no fair test of a recogniser, and half of the target language is Spanish.
@@ -62,14 +63,20 @@ def cell(name: str, measured: dict | None) -> str:
     return f"{shown[0]}{unit}{interval}, n={measured['count']:.0f}"
 
 
-def table(report: dict) -> str:
-    """The figures of every system as Markdown."""
-    systems = [system["name"] for system in report["systems"]]
-    rows = {
-        row["name"]: row
+def rows_of(report: dict) -> dict[str, dict]:
+    """Figure -> what every system has, step times counted."""
+    kept = ("suite", "name", "mode", "clock", "systems")
+    return {
+        row["name"]: {key: row[key] for key in kept}
         for row in report["rows"]
         if row["suite"] == "small_world" and row["clock"] == CLOCK and row["mode"] == "strict"
     }
+
+
+def table(report: dict) -> str:
+    """The figures of every system as Markdown."""
+    systems = [system["name"] for system in report["systems"]]
+    rows = rows_of(report)
     f1 = {system: delegation_f1(rows, system) for system in systems}
     rows["delegation: F1"] = {"name": "delegation: F1", "systems": f1}
     lines = ["| what | goal | " + " | ".join(systems) + " |"]
@@ -84,4 +91,7 @@ def table(report: dict) -> str:
 
 
 if __name__ == "__main__":
-    print(table(json.loads(pathlib.Path(sys.argv[1]).read_text())))
+    report = json.loads(pathlib.Path(sys.argv[1]).read_text())
+    print(table(report))
+    for out in sys.argv[2:]:
+        pathlib.Path(out).write_text(json.dumps(rows_of(report), indent=1) + "\n")

@@ -145,6 +145,10 @@ def row(ours: np.ndarray, peers: np.ndarray) -> dict:
         a, b = ours[:, column] / SECONDS, peers[:, column] / SECONDS
         found[kind] = {
             "ratio": measure.ratio(a, b),
+            "ratio_by_third_of_the_run": [
+                measure.ratio(*each)
+                for each in zip(np.array_split(a, 3), np.array_split(b, 3), strict=True)
+            ],
             "ours_ms_per_second_of_conversation": measure.milliseconds(a),
             "peer_ms_per_second_of_conversation": measure.milliseconds(b),
         }
