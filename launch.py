@@ -9,6 +9,7 @@ part of the package that does the work. ConfigDict stops here; below are frozen 
     python launch.py data build --from recordings/ --out shards/
     python launch.py import --from released/ --to native/
     python launch.py eval --suite all --system silent,oracle,model --checkpoint checkpoints/nano
+    python launch.py serve --checkpoint checkpoints/mini --lanes 4 --port 8765
     python launch.py export --checkpoint checkpoints/nano --platform cpu --out artefacts/nano_cpu
     python launch.py export-hf --from native/ --to released/
     python launch.py submit --on slurm --nodes 2 -- train --config configs/smoke.py:2 ...
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _data_options(commands)
     _eval_options(commands)
+    _serve_options(commands)
     _submit_options(commands)
 
     export = commands.add_parser("export", help="checkpoint to programs that run without it")
@@ -140,6 +142,14 @@ def _eval_options(commands: Any) -> None:
     )
     add_options(evaluate)
     evaluate.set_defaults(run=_eval)
+
+
+def _serve_options(commands: Any) -> None:
+    from interaction.serving.options import add_options
+
+    serve = commands.add_parser("serve", help="answer sessions over WebSockets (docs/remote.md)")
+    add_options(serve)
+    serve.set_defaults(run=_serve)
 
 
 def _submit_options(commands: Any) -> None:
@@ -290,6 +300,23 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
         judge=choose.judge(options.judge),
         processes=options.processes,
     )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from interaction.data.voices import require
+    from interaction.models.checkpoint import load_model
+    from interaction.serving.compilation_cache import use_compilation_cache
+
+    try:
+        require("aiohttp", "serve")
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    from interaction.serving.server import serve
+
+    use_compilation_cache(options.compilation_cache)
+    names = ("lanes", "host", "port", "seed", "drain_seconds", "idle_seconds")
+    given = {name: getattr(options, name) for name in names}
+    return serve(*load_model(options.checkpoint), **given)
 
 
 def _submit(options: argparse.Namespace) -> int:
