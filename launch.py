@@ -167,8 +167,12 @@ def _submit_options(commands: Any) -> None:
         ("cpus", 1, "cores per process"),
         ("memory", 0, "GB per machine (default: the site's)"),
         ("per-node", 0, "accelerators per machine"),
-        ("minutes", 60, "limit of time; a training that reaches it saves and is requeued"),
-        ("restarts", 3, "times to begin again after a process was killed"),
+        (
+            "minutes",
+            60,
+            "limit of time; a training that reaches it saves and is requeued, a server too",
+        ),
+        ("restarts", 3, "times to begin again what was killed (a server: what failed, too)"),
     ):
         submit.add_argument(f"--{name}", type=int, default=value, metavar="N", help=text)
     for name, value, text in (
@@ -314,7 +318,9 @@ def _serve(options: argparse.Namespace) -> int:
     from interaction.serving.server import serve
 
     use_compilation_cache(options.compilation_cache)
-    names = ("lanes", "host", "port", "seed", "drain_seconds", "idle_seconds")
+    names = (
+        "lanes", "host", "port", "seed", "drain_seconds", "idle_seconds", "sigterm_status",
+    )  # fmt: skip
     given = {name: getattr(options, name) for name in names}
     return serve(*load_model(options.checkpoint), **given)
 
@@ -326,7 +332,10 @@ def _submit(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command or command[0] == "submit":
         raise ValueError("after -- comes a command of launch.py other than submit")
-    _parser().parse_args(command)  # its mistakes are found here, not in the queue
+    parsed = _parser().parse_args(command)  # its mistakes are found here, not in the queue
+    serving = None
+    if command[0] == "serve":
+        serving = jobs.Serving(parsed.host, parsed.port, parsed.drain_seconds)
     given = vars(options)
     volumes = [tuple(each.partition("=")[::2]) for each in options.volume]
     if not all(source and path for source, path in volumes):
@@ -338,6 +347,7 @@ def _submit(options: argparse.Namespace) -> int:
         commands=jobs.sweep(command, options.sweep),
         resources=jobs.Resources(**need),
         volumes=tuple(volumes),
+        serving=serving,
         **{name: given[name] for name in own},
     )
     target, through = submit.Target(options.on), submit.Through(options.through)

@@ -18,6 +18,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="after SIGTERM, for the sessions that are running to end",
     )  # fmt: skip
     parser.add_argument(
+        "--sigterm-status", type=int, default=0, metavar="N",
+        help="exit status after SIGTERM; 75 asks a cluster to begin it again",
+    )  # fmt: skip
+    parser.add_argument(
         "--idle-seconds", type=float, default=60.0, metavar="S",
         help="a session that sends nothing for so long is ended",
     )  # fmt: skip

@@ -8,6 +8,7 @@ the port may come in: who serves others puts a proxy before it.
 import asyncio
 import json
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -184,11 +185,13 @@ def serve(
     seed: int = 0,
     drain_seconds: float = 30.0,
     idle_seconds: float = 60.0,
+    sigterm_status: int = 0,
 ) -> int:
     """Serve a model until a signal, or until its program fails.
 
-    SIGTERM and SIGINT: 0 once the sessions have ended, or `drain_seconds` later; a second signal
-    ends it at once. SIGUSR2, by which SLURM says that the time is up: the same, with `REQUEUE`.
+    SIGTERM: `sigterm_status` once the sessions have ended, or `drain_seconds` later; a second
+    signal ends it at once. SIGINT: the same, with 0; SIGUSR2, by which SLURM says that the time is
+    up: with `REQUEUE`.
 
     Returns:
         The exit status; 1 if the program failed.
@@ -203,27 +206,32 @@ def serve(
     shared = SharedLanes(params, config, lanes=lanes, seed=seed)
     try:
         server = Server(shared, idle_seconds=idle_seconds)
-        return asyncio.run(_until_told(server, shared, host, port, drain_seconds))
+        statuses = {
+            signal.SIGTERM: sigterm_status, signal.SIGINT: 0, signal.SIGUSR2: REQUEUE,
+        }  # fmt: skip
+        return asyncio.run(_until_told(server, shared, (host, port), drain_seconds, statuses))
     finally:
         shared.shut_down()
 
 
 async def _until_told(
-    server: Server, shared: SharedLanes, host: str, port: int, drain_seconds: float
+    server: Server,
+    shared: SharedLanes,
+    address: tuple[str, int],
+    drain_seconds: float,
+    statuses: Mapping[signal.Signals, int],
 ) -> int:
     told, hurry = asyncio.Event(), asyncio.Event()
-    statuses: list[int] = []
+    came: list[signal.Signals] = []
 
-    def tell(status: int) -> None:
-        if told.is_set():
-            hurry.set()
-        statuses.append(status)
-        told.set()
+    def tell(number: signal.Signals) -> None:
+        (hurry if came else told).set()
+        came.append(number)
 
     loop = asyncio.get_running_loop()
-    for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGUSR2, REQUEUE)):
-        loop.add_signal_handler(number, tell, status)
-    port = await server.start(host, port)
+    for number in statuses:
+        loop.add_signal_handler(number, tell, number)
+    host, port = address[0], await server.start(*address)
     print(f"listening on ws://{host}:{port}/ and http://{host}:{port}/health", flush=True)
     await _first(told.wait(), shared.broken.wait())
     if shared.broken.is_set():
@@ -234,7 +242,7 @@ async def _until_told(
     print(f"ending: {shared.sessions} session(s) have {drain_seconds:g} s", flush=True)
     await _first(server.drain(drain_seconds), hurry.wait())
     await server.stop()
-    return statuses[0]
+    return statuses[came[0]]
 
 
 async def _first(*works: Any) -> None:
