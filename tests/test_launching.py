@@ -20,7 +20,7 @@ import yaml
 
 import launch
 from interaction.launching import jobset, local, skypilot, slurm, submit
-from interaction.launching.job import Job, Resources, Serving, sweep
+from interaction.launching.job import Job, Resources, sweep
 from interaction.launching.status import REQUEUE, Outcome, outcome
 from interaction.launching.submit import Target, Through
 
@@ -59,37 +59,34 @@ sys.exit(int(act))
 """
 
 
-SERVE = ("serve", "--checkpoint", "checkpoints/mini", "--host", "0.0.0.0", "--port", "9000")
-
-
 def job_of(*commands, **changes) -> Job:
     values = {"name": "smoke", "commands": commands or (TRAIN,), "root": "/code"}
     return Job(**{"resources": Resources(nodes=2), "python": "python3", **values, **changes})
 
 
-def serving_of(**changes) -> Job:
-    values = {"resources": Resources(), "serving": Serving("0.0.0.0", 9000, 30.0)}
-    return job_of(SERVE, **{**values, **changes})
+def acting_in(folder: pathlib.Path):
+    """What makes jobs whose processes act; and, as `starts`, the starts that each of them noted."""
+    (folder / "launch.py").write_text(ACTS)
+    (folder / "noted").mkdir()
+
+    def make(acts: str, tasks: int = 2, **changes) -> Job:
+        command = (str(folder / "noted"), acts)
+        return job_of(
+            command, root=str(folder), python=sys.executable, logs="logs",
+            resources=Resources(tasks=tasks), **changes,
+        )  # fmt: skip
+
+    def starts(process: int) -> list[list[str]]:
+        return [s.split() for s in (folder / f"noted/0-{process}").read_text().splitlines()]
+
+    make.starts = starts
+    return make
 
 
 @pytest.fixture
 def acting(tmp_path):
     """A job whose processes act; the starts that each of them noted."""
-    (tmp_path / "launch.py").write_text(ACTS)
-    (tmp_path / "noted").mkdir()
-
-    def make(acts: str, tasks: int = 2, **changes) -> Job:
-        command = (str(tmp_path / "noted"), acts)
-        return job_of(
-            command, root=str(tmp_path), python=sys.executable, logs="logs",
-            resources=Resources(tasks=tasks), **changes,
-        )  # fmt: skip
-
-    def starts(process: int) -> list[list[str]]:
-        return [s.split() for s in (tmp_path / f"noted/0-{process}").read_text().splitlines()]
-
-    make.starts = starts
-    return make
+    return acting_in(tmp_path)
 
 
 # ---------------------------------------------------------------- what statuses mean
@@ -111,12 +108,6 @@ def acting(tmp_path):
 def test_what_exit_statuses_mean(statuses, expected):
     assert outcome(statuses) is expected
     assert outcome(reversed(statuses)) is expected
-
-
-def test_a_server_that_failed_is_begun_again():
-    assert outcome([1], serves=True) is outcome([-9], serves=True) is Outcome.RESTART
-    assert outcome([0], serves=True) is Outcome.DONE
-    assert outcome([REQUEUE], serves=True) is Outcome.REQUEUE
 
 
 # ---------------------------------------------------------------- sweeps
@@ -169,36 +160,35 @@ def test_the_batch_script_says_what_was_asked():
     assert "--mem" not in plain and "gpus" not in plain and "partition" not in plain
 
 
-@pytest.mark.parametrize("make", [job_of, serving_of])
 @pytest.mark.parametrize(
     ("status", "killed_before", "requeued"),
     [(0, 0, False), (1, 0, False), (REQUEUE, 9, True), (137, 0, True), (137, 1, True),
      (143, 2, False), (2, 0, False)],
 )  # fmt: skip
-def test_the_batch_script_requeues_by_the_same_rule(
-    tmp_path, make, status, killed_before, requeued
-):
-    """The script itself is run, with a srun and a scontrol that are no SLURM's."""
-    for name, body in (("srun", f"exit {status}"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    (tmp_path / "killed-7").write_text("137\n" * killed_before)
-    job = make(restarts=2, root=str(tmp_path), logs=".")
-    serves = job.serving is not None
-    requeued |= serves and status in (1, 2)
-    done = subprocess.run(
-        ["bash"], input=slurm.script(job), text=True, capture_output=True,
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
-    )  # fmt: skip
-    asked = tmp_path / "asked"
-    assert asked.exists() == requeued, done.stdout + done.stderr
-    assert done.returncode == (0 if requeued else status)
-    assert not done.stderr
-    if requeued:
-        assert asked.read_text() == "requeue 7\n"
-    what = outcome([status], serves=serves)
+def test_the_batch_script_requeues_by_the_same_rule(tmp_path, status, killed_before, requeued):
+    job = job_of(restarts=2, root=str(tmp_path), logs=".")
+    assert requeued_by_the_script(job, tmp_path, status, killed_before) == requeued
+    what = outcome([status])
     expected = what is Outcome.REQUEUE or (what is Outcome.RESTART and killed_before < job.restarts)
     assert expected == requeued
+
+
+def requeued_by_the_script(job: Job, folder: pathlib.Path, status: int, killed_before: int) -> bool:
+    """The script itself is run, with a srun and a scontrol that are no SLURM's."""
+    for name, body in (("srun", f"exit {status}"), ("scontrol", f'echo "$@" > {folder}/asked')):
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    (folder / "killed-7").write_text("137\n" * killed_before)
+    done = subprocess.run(
+        ["bash"], input=slurm.script(job), text=True, capture_output=True,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
+    )  # fmt: skip
+    requeued = (folder / "asked").exists()
+    assert done.returncode == (0 if requeued else status), done.stdout
+    assert not done.stderr
+    if requeued:
+        assert (folder / "asked").read_text() == "requeue 7\n"
+    return requeued
 
 
 def test_a_sweep_is_an_array(tmp_path):
@@ -222,19 +212,6 @@ def test_submitit_is_given_the_same():
     assert values["slurm_additional_parameters"] == {"gpus-per-node": "a100:6", "account": "us"}
 
 
-def test_servers_on_several_nodes_are_an_array_of_servers():
-    job = serving_of(resources=Resources(nodes=3), serving=Serving("0.0.0.0", 9000, 200.0))
-    text = submit.plan(job, Target.SLURM)
-    for option in ("nodes=1", "array=0-2", "exclusive", "requeue", "signal=USR2@260"):
-        assert f"#SBATCH --{option}\n" in text
-    assert text.count(" ".join(SERVE)) == 3
-    one = slurm.script(serving_of())
-    assert "array" not in one and "exclusive" not in one and "signal=USR2@120" in one
-    submitit = submit.plan(job, Target.SLURM, Through.SUBMITIT)
-    assert submitit.count("launch.py serve") == 3 and "{'exclusive': True}" in submitit
-    assert "slurm_signal_delay_s = 260" in submitit and "nodes = 1" in submitit
-
-
 # ---------------------------------------------------------------- manifests
 
 
@@ -253,9 +230,6 @@ JOBSETS = {
         image="i",
     ),
     "sweep": job_of(*sweep(TRAIN, ["steps=1,2"]), image="i"),
-    "servers": serving_of(
-        resources=Resources(nodes=2, accelerator="nvidia-l4", per_node=1), image="i", queue="team",
-    ).apart(),
 }  # fmt: skip
 
 
@@ -269,8 +243,7 @@ def test_jobsets_hold_against_the_schema(which):
         spec = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
         assert spec["parallelism"] == spec["completions"] == job.resources.nodes
         container = spec["template"]["spec"]["containers"][0]
-        added = ["--sigterm-status", str(REQUEUE)] if job.serving else []
-        assert container["command"][2:] == [*job.commands[index], *added]
+        assert container["command"][2:] == list(job.commands[index])
         # The policies of job and pods name what is there.
         rule = spec["podFailurePolicy"]["rules"][0]["onExitCodes"]
         assert rule["containerName"] == container["name"] and rule["values"] == [REQUEUE]
@@ -287,24 +260,6 @@ def test_pods_find_each_other_but_on_a_tpu_slice_jax_does():
     for which in ("tpu slice", "one pod"):
         assert "env:" not in jobset.render(JOBSETS[which])
     assert "google.com/tpu: 4" in jobset.render(JOBSETS["tpu slice"])
-
-
-def test_a_server_in_a_jobset_has_a_port_and_is_asked_whether_it_is_ready():
-    found = manifests(JOBSETS["servers"])
-    assert [m["metadata"]["name"] for m in found] == ["smoke-0", "smoke-1"]
-    for manifest in found:
-        spec = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
-        assert "activeDeadlineSeconds" not in spec and spec["parallelism"] == 1
-        assert spec["template"]["metadata"]["labels"] == {"app.kubernetes.io/name": "smoke"}
-        container = spec["template"]["spec"]["containers"][0]
-        (port,) = container["ports"]
-        asked = container["readinessProbe"]["httpGet"]
-        assert port["containerPort"] == 9000
-        assert (asked["path"], asked["port"]) == ("/health", port["name"])
-        assert "env" not in container  # no rendezvous: they know nothing of each other
-    assert "ports" not in jobset.render(JOBSETS["gpus"])
-    long = serving_of(image="i", serving=Serving("0.0.0.0", 9000, 600.0))
-    assert "terminationGracePeriodSeconds: 660" in jobset.render(long)
 
 
 @pytest.mark.parametrize(
@@ -332,8 +287,6 @@ def test_skypilot_tasks():
     assert task["file_mounts"] == {"/runs": {"source": "gs://bucket", "mode": "MOUNT"}}
     assert task["run"].startswith("exec .venv/bin/python launch.py train ")
     assert "ports" not in task["resources"]
-    servers = [yaml.safe_load(text) for text in skypilot.render(serving_of(image="i"))]
-    assert [each["resources"]["ports"] for each in servers] == [[9000]]
     image = yaml.safe_load(skypilot.render(job_of(image="i"))[0])
     assert image["resources"]["image_id"] == "docker:i" and "setup" not in image
 
@@ -375,24 +328,8 @@ def test_what_a_target_cannot_do_is_said(target, changes, says):
 
 
 @pytest.mark.parametrize(
-    ("target", "changes", "says"),
-    [
-        (Target.LOCAL, {"resources": Resources(nodes=2)}, "give one server more --lanes"),
-        (Target.JOBSET, {"serving": Serving("127.0.0.1", 9000, 9.0), "image": "i"}, "on 0.0.0.0"),
-        (Target.SKYPILOT, {"serving": Serving("localhost", 9000, 9.0)}, "on 0.0.0.0"),
-        (Target.JOBSET, {"resources": Resources(minutes=9), "image": "i"}, "--minutes 9"),
-    ],
-)
-def test_what_a_server_cannot_do_there_is_said(target, changes, says):
-    with pytest.raises(ValueError, match=says):
-        submit.plan(serving_of(**changes), target)
-
-
-@pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: serving_of(resources=Resources(tasks=2)), "cannot share port=9000"),
-        (lambda: Serving("0.0.0.0", 0, 30.0), "port=0 of a job"),
         (lambda: Resources(nodes=0), "nodes=0"),
         (lambda: Resources(accelerator="h100"), "per_node=0"),
         (lambda: job_of(name="Big Job"), "'Big Job'"),
@@ -437,25 +374,9 @@ def test_a_dry_run_prints_everything_and_touches_nothing(
 
 
 @pytest.mark.parametrize(
-    ("options", "found"),
-    [
-        (["--on", "local"], "1 process(es)"),
-        (["--on", "slurm", "--nodes", "2"], "--array=0-1"),
-        (["--on", "jobset", "--image", "i", "--nodes", "2"], "containerPort: 9000"),
-        (["--on", "skypilot", "--nodes", "2"], "- 9000"),
-    ],
-)
-def test_a_dry_run_of_a_server_prints_everything(options, found, capsys):
-    assert launch.main(["submit", *options, "--dry-run", "--", *SERVE]) == 0
-    said = capsys.readouterr().out
-    assert found in said and "checkpoints/mini" in said
-
-
-@pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--on", "slurm", "--dry-run", "--"], "comes a command"),
-        (["--on", "slurm", "--sweep", "a=1", "--dry-run", "--", *SERVE], "the command is 'serve'"),
         (["--on", "slurm", "--dry-run", "--", "submit", "--on", "local"], "other than submit"),
         (["--on", "slurm", "--volume", "x", "--dry-run", "--", *TRAIN], "SOURCE=PATH"),
         (["--on", "local", "--image", "i", "--dry-run", "--", *TRAIN], "no meaning on local"),
@@ -512,12 +433,6 @@ def test_stopping_by_itself_counts_for_nothing(acting):
 def test_an_error_is_not_repeated(acting):
     assert local.run(acting("3,0")) == 3
     assert len(acting.starts(0)) == 1
-
-
-def test_an_error_of_a_server_is_repeated_a_few_times(acting):
-    serving = Serving("0.0.0.0", 9000, 30.0)
-    assert local.run(acting("3;1;0", tasks=1, serving=serving, restarts=2)) == 0
-    assert len(acting.starts(0)) == 3
 
 
 def test_a_signal_goes_on_to_the_processes(acting, tmp_path):
