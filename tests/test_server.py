@@ -195,7 +195,7 @@ def test_sessions_of_different_pace_do_not_touch_each_other(remote, own):
     gone = threading.Event()
 
     def dawdle(seconds):
-        """The slow one's clock: its steps wait, at first for the whole of the quick one."""
+        """The slow one's clock: two steps beside the quick one, the others once that is gone."""
         gone.wait(0.05 if seconds < 0.5 else 5.0)
 
     class Slow(Remote):

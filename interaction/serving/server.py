@@ -41,7 +41,7 @@ class Server:
     def __init__(self, shared: SharedLanes, *, idle_seconds: float = 60.0):
         self._shared, self._idle = shared, idle_seconds
         self._grid = shared.config.grid
-        self._talks: dict[asyncio.Task, web.WebSocketResponse] = {}
+        self._talks: dict[asyncio.Future[None], web.WebSocketResponse] = {}
         self._ending = False
         app = web.Application()
         app.router.add_get("/", self._talk)
@@ -75,8 +75,8 @@ class Server:
         if self._talks:
             await asyncio.wait(list(self._talks), timeout=seconds)
         left = list(self._talks.values())
-        for socket in left:
-            await _refuse(socket, f"the server is ending, {seconds:g} s after it was told to")
+        sentence = f"the server is ending, {seconds:g} s after it was told to"
+        await asyncio.gather(*(_refuse(socket, sentence) for socket in left))
         if self._talks:
             await asyncio.wait(list(self._talks), timeout=_CLOSING_SECONDS)
         return len(left)
@@ -99,9 +99,8 @@ class Server:
         """One connection."""
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, timeout=_CLOSING_SECONDS)
         await socket.prepare(request)
-        task = asyncio.current_task()
-        assert task is not None
-        self._talks[task] = socket
+        over = asyncio.get_running_loop().create_future()
+        self._talks[over] = socket
         try:
             await self._session(socket)
             await socket.close()
@@ -113,7 +112,8 @@ class Server:
             if not known:
                 raise
         finally:
-            del self._talks[task]
+            del self._talks[over]
+            over.set_result(None)
         return socket
 
     async def _session(self, socket: web.WebSocketResponse) -> None:

@@ -19,7 +19,7 @@ import PIL.Image
 from interaction.microturn import MICRO_TURN_SECONDS, output_seconds
 from interaction.session.exchange import Kind, MicroTurnInput, OutputEvent
 from interaction.streams.events import TextEvent, VideoFrames
-from interaction.types import TEXT_SOURCES, Control
+from interaction.types import TEXT_SOURCES
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 2**26
@@ -235,7 +235,7 @@ def _read_text(given: Any, where: str) -> TextEvent:
     text = _field(given, "text", str, where)
     _encodable(text, f"{where}.text")
     more = _field(given, "more", bool, where, False)
-    return TextEvent(seconds, Control(_SOURCES[source]), text, more)
+    return TextEvent(seconds, _SOURCES[source], text, more)
 
 
 # ---------------------------------------------------------------- fields and payloads
