@@ -9,6 +9,7 @@ part of the package that does the work. ConfigDict stops here; below are frozen 
     python launch.py data build --from recordings/ --out shards/
     python launch.py import --from released/ --to native/
     python launch.py eval --suite all --system silent,oracle,model --checkpoint checkpoints/nano
+    python launch.py serve --checkpoint checkpoints/mini --lanes 4 --port 8765
     python launch.py export --checkpoint checkpoints/nano --platform cpu --out artefacts/nano_cpu
     python launch.py export-hf --from native/ --to released/
     python launch.py submit --on slurm --nodes 2 -- train --config configs/smoke.py:2 ...
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _data_options(commands)
     _eval_options(commands)
+    _serve_options(commands)
     _submit_options(commands)
 
     export = commands.add_parser("export", help="checkpoint to programs that run without it")
@@ -142,46 +144,22 @@ def _eval_options(commands: Any) -> None:
     evaluate.set_defaults(run=_eval)
 
 
+def _serve_options(commands: Any) -> None:
+    from interaction.serving.options import add_options
+
+    serve = commands.add_parser("serve", help="answer sessions over WebSockets (docs/remote.md)")
+    add_options(serve)
+    serve.set_defaults(run=_serve)
+
+
 def _submit_options(commands: Any) -> None:
+    from interaction.launching.options import add_options
+
     submit = commands.add_parser(
         "submit", help="run a command of this file on a cluster, or on several processes here",
         description="Everything after -- is a command of launch.py with its options.",
     )  # fmt: skip
-    submit.add_argument("--on", choices=("slurm", "local", "jobset", "skypilot"), required=True)
-    submit.add_argument("--dry-run", action="store_true", help="print everything, touch nothing")
-    submit.add_argument("--through", choices=("sbatch", "submitit"), default="sbatch", help="SLURM")
-    submit.add_argument("--name", help="of the job (default: the command's)")
-    for name, value, text in (
-        ("nodes", 1, "machines"),
-        ("tasks", 1, "processes per machine"),
-        ("cpus", 1, "cores per process"),
-        ("memory", 0, "GB per machine (default: the site's)"),
-        ("per-node", 0, "accelerators per machine"),
-        ("minutes", 60, "limit of time; a training that reaches it saves and is requeued"),
-        ("restarts", 3, "times to begin again after a process was killed"),
-    ):
-        submit.add_argument(f"--{name}", type=int, default=value, metavar="N", help=text)
-    for name, value, text in (
-        ("accelerator", "", "its kind, by the target's own name for it"),
-        ("topology", "", "of a TPU slice on GKE, as in 4x4"),
-        ("queue", "", "SLURM's partition, or Kueue's queue"),
-        ("account", "", "who pays, on SLURM"),
-        ("image", "", "container with this environment (JobSet, SkyPilot)"),
-        ("python", sys.executable, "interpreter where the job runs"),
-        ("root", str(pathlib.Path(__file__).absolute().parent), "this folder where the job runs"),
-        ("logs", "runs/logs", "folder for what processes print, from --root"),
-    ):
-        submit.add_argument(f"--{name}", default=value, help=text)
-    submit.add_argument(
-        "--volume", action="append", default=[], metavar="SOURCE=PATH",
-        help="a claim (JobSet) or a bucket (SkyPilot) and where the run finds it; may be repeated",
-    )  # fmt: skip
-    submit.add_argument(
-        "--sweep", action="append", default=[], metavar="A.B=V,V",
-        help="one run per value of a field of the training's configuration, as an array; repeated:"
-        " all combinations",
-    )  # fmt: skip
-    submit.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    add_options(submit, root=str(pathlib.Path(__file__).absolute().parent))
     submit.set_defaults(run=_submit)
 
 
@@ -292,6 +270,25 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
     )
 
 
+def _serve(options: argparse.Namespace) -> int:
+    from interaction.data.voices import require
+    from interaction.models.checkpoint import load_model
+    from interaction.serving.compilation_cache import use_compilation_cache
+
+    try:
+        require("aiohttp", "serve")
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    from interaction.serving.server import serve
+
+    use_compilation_cache(options.compilation_cache)
+    names = (
+        "lanes", "host", "port", "seed", "drain_seconds", "idle_seconds", "sigterm_status",
+    )  # fmt: skip
+    given = {name: getattr(options, name) for name in names}
+    return serve(*load_model(options.checkpoint), **given)
+
+
 def _submit(options: argparse.Namespace) -> int:
     from interaction.launching import job as jobs
     from interaction.launching import submit
@@ -299,7 +296,10 @@ def _submit(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command or command[0] == "submit":
         raise ValueError("after -- comes a command of launch.py other than submit")
-    _parser().parse_args(command)  # its mistakes are found here, not in the queue
+    parsed = _parser().parse_args(command)  # its mistakes are found here, not in the queue
+    serving = None
+    if command[0] == "serve":
+        serving = jobs.Serving(parsed.host, parsed.port, parsed.drain_seconds)
     given = vars(options)
     volumes = [tuple(each.partition("=")[::2]) for each in options.volume]
     if not all(source and path for source, path in volumes):
@@ -311,6 +311,7 @@ def _submit(options: argparse.Namespace) -> int:
         commands=jobs.sweep(command, options.sweep),
         resources=jobs.Resources(**need),
         volumes=tuple(volumes),
+        serving=serving,
         **{name: given[name] for name in own},
     )
     target, through = submit.Target(options.on), submit.Through(options.through)

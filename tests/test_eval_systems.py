@@ -21,13 +21,13 @@ from interaction.eval.systems.model import (
     Model,
     ModelConversation,
     from_folder,
-    read_request,
 )
 from interaction.eval.systems.oracle import Oracle, make_oracle
 from interaction.eval.systems.recorded import Recorded
 from interaction.eval.systems.silent import Silent
 from interaction.microturn import Grid, output_seconds
 from interaction.models.checkpoint import load_model, save_model
+from interaction.session.dialogue import read_request
 from interaction.session.lanes import Lanes
 from interaction.session.recording import Recording
 from interaction.streams.events import TextEvent, VideoFrames

@@ -64,24 +64,29 @@ def job_of(*commands, **changes) -> Job:
     return Job(**{"resources": Resources(nodes=2), "python": "python3", **values, **changes})
 
 
-@pytest.fixture
-def acting(tmp_path):
-    """A job whose processes act; the starts that each of them noted."""
-    (tmp_path / "launch.py").write_text(ACTS)
-    (tmp_path / "noted").mkdir()
+def acting_in(folder: pathlib.Path):
+    """What makes jobs whose processes act; and, as `starts`, the starts that each of them noted."""
+    (folder / "launch.py").write_text(ACTS)
+    (folder / "noted").mkdir()
 
     def make(acts: str, tasks: int = 2, **changes) -> Job:
-        command = (str(tmp_path / "noted"), acts)
+        command = (str(folder / "noted"), acts)
         return job_of(
-            command, root=str(tmp_path), python=sys.executable, logs="logs",
+            command, root=str(folder), python=sys.executable, logs="logs",
             resources=Resources(tasks=tasks), **changes,
         )  # fmt: skip
 
     def starts(process: int) -> list[list[str]]:
-        return [s.split() for s in (tmp_path / f"noted/0-{process}").read_text().splitlines()]
+        return [s.split() for s in (folder / f"noted/0-{process}").read_text().splitlines()]
 
     make.starts = starts
     return make
+
+
+@pytest.fixture
+def acting(tmp_path):
+    """A job whose processes act; the starts that each of them noted."""
+    return acting_in(tmp_path)
 
 
 # ---------------------------------------------------------------- what statuses mean
@@ -161,26 +166,29 @@ def test_the_batch_script_says_what_was_asked():
      (143, 2, False), (2, 0, False)],
 )  # fmt: skip
 def test_the_batch_script_requeues_by_the_same_rule(tmp_path, status, killed_before, requeued):
-    """The script itself is run, with a srun and a scontrol that are no SLURM's."""
-    for name, body in (("srun", f"exit {status}"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    (tmp_path / "killed-7").write_text("137\n" * killed_before)
     job = job_of(restarts=2, root=str(tmp_path), logs=".")
+    assert requeued_by_the_script(job, tmp_path, status, killed_before) == requeued
+    what = outcome([status])
+    expected = what is Outcome.REQUEUE or (what is Outcome.RESTART and killed_before < job.restarts)
+    assert expected == requeued
+
+
+def requeued_by_the_script(job: Job, folder: pathlib.Path, status: int, killed_before: int) -> bool:
+    """The script itself is run, with a srun and a scontrol that are no SLURM's."""
+    for name, body in (("srun", f"exit {status}"), ("scontrol", f'echo "$@" > {folder}/asked')):
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    (folder / "killed-7").write_text("137\n" * killed_before)
     done = subprocess.run(
         ["bash"], input=slurm.script(job), text=True, capture_output=True,
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
+        env={"PATH": f"{folder}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
     )  # fmt: skip
-    asked = tmp_path / "asked"
-    assert asked.exists() == requeued, done.stdout + done.stderr
-    assert done.returncode == (0 if requeued else status)
+    requeued = (folder / "asked").exists()
+    assert done.returncode == (0 if requeued else status), done.stdout
     assert not done.stderr
     if requeued:
-        assert asked.read_text() == "requeue 7\n"
-    expected = outcome([status]) is Outcome.REQUEUE or (
-        outcome([status]) is Outcome.RESTART and killed_before < job.restarts
-    )
-    assert expected == requeued
+        assert (folder / "asked").read_text() == "requeue 7\n"
+    return requeued
 
 
 def test_a_sweep_is_an_array(tmp_path):
@@ -278,6 +286,7 @@ def test_skypilot_tasks():
     assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [REQUEUE]
     assert task["file_mounts"] == {"/runs": {"source": "gs://bucket", "mode": "MOUNT"}}
     assert task["run"].startswith("exec .venv/bin/python launch.py train ")
+    assert "ports" not in task["resources"]
     image = yaml.safe_load(skypilot.render(job_of(image="i"))[0])
     assert image["resources"]["image_id"] == "docker:i" and "setup" not in image
 

@@ -18,7 +18,8 @@ import pytest
 
 from interaction.eval.records import SAMPLE_RATE, Kind, Sample
 from interaction.eval.runner import play
-from interaction.eval.systems.remote import Remote, from_message, from_pcm, to_pcm
+from interaction.eval.systems.remote import Remote
+from interaction.session.wire import from_pcm, read_event, to_pcm
 from interaction.streams.events import TextEvent, VideoFrames
 from interaction.types import Control
 
@@ -200,7 +201,7 @@ def test_a_live_endpoint_is_fed_in_real_time(serve):
 def test_sound_outside_of_16_bits_is_clipped_and_bad_base64_refused():
     np.testing.assert_array_equal(from_pcm(to_pcm(np.array([2.0, -2.0]))), [32767 / 32768, -1.0])
     with pytest.raises(ConnectionError, match=r"docs/remote\.md"):
-        from_message({"t": 0.2, "kind": "audio", "pcm": "!"})
+        read_event({"t": 0.2, "kind": "audio", "pcm": "!"})
 
 
 def test_the_page_shows_messages_that_are_understood():
@@ -209,7 +210,7 @@ def test_the_page_shows_messages_that_are_understood():
     kinds = [block["type"] for block in blocks]
     assert kinds == ["begin", "input", "output"]
     events = [e | ({"pcm": ""} if "pcm" in e else {}) for e in blocks[2]["events"]]
-    assert [from_message(event).kind for event in events] == [
+    assert [read_event(event).kind for event in events] == [
         Kind.TEXT,
         Kind.AUDIO,
         Kind.TOOL,

@@ -71,7 +71,7 @@ def door(*arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     "command",
-    "demo,train,data,data build,eval,submit,import,export,export-hf,aot".split(","),
+    "demo,train,data,data build,eval,serve,submit,import,export,export-hf,aot".split(","),
 )
 def test_every_command_of_the_door_explains_itself(command):
     result = door(*command.split(), "--help")
@@ -79,12 +79,13 @@ def test_every_command_of_the_door_explains_itself(command):
     assert f"launch.py {command}" in result.stdout
 
 
-def test_help_waits_for_nothing_heavy():
+@pytest.mark.parametrize(("command", "options"), [("eval", "eval"), ("serve", "serving")])
+def test_help_waits_for_nothing_heavy(command, options):
     """Options are read without the packages that compute."""
-    watched = [sys.executable, "-X", "importtime", str(ROOT / "launch.py"), "eval", "--help"]
+    watched = [sys.executable, "-X", "importtime", str(ROOT / "launch.py"), command, "--help"]
     done = subprocess.run(watched, capture_output=True, text=True, timeout=60, check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "interaction.eval.options" in imported
+    assert f"interaction.{options}.options" in imported
     assert imported.isdisjoint({"jax", "flax", "numpy", "scipy"})
 
 

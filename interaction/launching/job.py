@@ -5,6 +5,7 @@ beside this file (`local`, `slurm`, `jobset`, `skypilot`) turn it into processes
 """
 
 import dataclasses
+import ipaddress
 import itertools
 import re
 import shlex
@@ -56,6 +57,39 @@ class Resources:
 
 
 @dataclasses.dataclass(frozen=True)
+class Serving:
+    """What a job that answers sessions adds to one that ends by itself.
+
+    Attributes:
+        host: the address it listens on.
+        port: the same.
+        drain_seconds: what its sessions get to end, once it was told to.
+    """
+
+    host: str
+    port: int
+    drain_seconds: float
+
+    def __post_init__(self):
+        if not 0 < self.port < 65_536:
+            raise ValueError(f"port={self.port} of a job must be one of 1..65535, to be found by")
+
+    @property
+    def is_reached_from_elsewhere(self) -> bool:
+        """Whether other machines, and a cluster's probes, reach its address."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True  # a name
+
+    def grace(self, least: int) -> int:
+        """Seconds from the signal to the end by force: `least`, or a minute beyond the drain."""
+        return max(least, int(self.drain_seconds) + 60)
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """One submission.
 
@@ -73,6 +107,7 @@ class Job:
         image: of the container, where there is one.
         volumes: ``(source, path)``: a claim (JobSet) or a bucket's address (SkyPilot), and where
             the run finds it.
+        serving: of a job that answers sessions, which is begun again after an error too.
     """
 
     name: str
@@ -86,6 +121,7 @@ class Job:
     account: str = ""
     image: str = ""
     volumes: tuple[tuple[str, str], ...] = ()
+    serving: Serving | None = None
 
     def __post_init__(self):
         if not _NAME.fullmatch(self.name):
@@ -96,6 +132,19 @@ class Job:
             raise ValueError("a job needs a command of launch.py, after --")
         if self.restarts < 0:
             raise ValueError(f"restarts={self.restarts} must not be negative")
+        if self.serving and self.resources.tasks > 1:
+            raise ValueError(
+                f"tasks={self.resources.tasks}: servers on one machine cannot share "
+                f"port={self.serving.port}; give one server more --lanes"
+            )
+
+    def apart(self) -> "Job":
+        """Servers on several nodes know nothing of each other: a run on one node for each."""
+        nodes = self.resources.nodes
+        if self.serving is None or nodes == 1:
+            return self
+        alone = dataclasses.replace(self.resources, nodes=1)
+        return dataclasses.replace(self, commands=self.commands * nodes, resources=alone)
 
     def name_of(self, index: int) -> str:
         """The name of one of the commands."""

@@ -2,7 +2,8 @@
 
 In: a `Job`. Out: YAML, one JobSet per command. One pod per node and one process per pod. On TPU
 slices GKE tells JAX the rest; elsewhere the pods find each other by the names that JobSet gives
-them. Fields are those of https://jobset.sigs.k8s.io/docs/reference/ (v1alpha2).
+them. A pod that answers sessions has a port, is ready once ``/health`` says so, and has no limit of
+time. Fields are those of https://jobset.sigs.k8s.io/docs/reference/ (v1alpha2).
 """
 
 import json
@@ -11,13 +12,14 @@ from typing import Any
 
 import yaml
 
-from interaction.launching.job import Job
+from interaction.launching.job import Job, Serving
 from interaction.launching.status import REQUEUE
 
 PORT = 8476
 GRACE_SECONDS = 180  # from SIGTERM to SIGKILL: to reach the next step's border and save
 _WORKERS = "workers"
 _CONTAINER = "run"
+_PORT_NAME = "sessions"
 
 
 def render(job: Job) -> str:
@@ -63,12 +65,15 @@ def _manifest(job: Job, index: int) -> dict[str, Any]:
 
 def _job(job: Job, index: int) -> dict[str, Any]:
     nodes = job.resources.nodes
+    limit = {} if job.serving else {"activeDeadlineSeconds": 60 * job.resources.minutes}
+    # By this label a Service finds the servers of all nodes.
+    label = {"metadata": {"labels": {"app.kubernetes.io/name": job.name}}} if job.serving else {}
     return {
         "parallelism": nodes,
         "completions": nodes,
         "completionMode": "Indexed",
         "backoffLimit": 0,
-        "activeDeadlineSeconds": 60 * job.resources.minutes,
+        **limit,
         "podFailurePolicy": {
             "rules": [
                 {
@@ -81,7 +86,7 @@ def _job(job: Job, index: int) -> dict[str, Any]:
                 }
             ]
         },
-        "template": {"spec": _pod(job, index)},
+        "template": {**label, "spec": _pod(job, index)},
     }
 
 
@@ -102,9 +107,15 @@ def _pod(job: Job, index: int) -> dict[str, Any]:
     }
     if need.nodes > 1 and not is_tpu:
         container["env"] = _rendezvous(job.name_of(index), need.nodes)
+    grace = GRACE_SECONDS
+    if job.serving:
+        container |= _answering(job.serving)
+        # A pod that is moved is told by SIGTERM: status 0 would end the job there.
+        container["command"] += ["--sigterm-status", str(REQUEUE)]
+        grace = job.serving.grace(GRACE_SECONDS)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace,
         "containers": [container],
     }
     if is_tpu:
@@ -124,6 +135,15 @@ def _pod(job: Job, index: int) -> dict[str, Any]:
         ]
     # A copy without shared parts: YAML would write these as anchors.
     return json.loads(json.dumps(pod))
+
+
+def _answering(serving: Serving) -> dict[str, Any]:
+    """A container's port and its probe: 503 while it is ending, no answer while it compiles."""
+    probe = {"path": "/health", "port": _PORT_NAME}
+    return {
+        "ports": [{"name": _PORT_NAME, "containerPort": serving.port}],
+        "readinessProbe": {"httpGet": probe, "periodSeconds": 5, "timeoutSeconds": 5},
+    }
 
 
 def _rendezvous(name: str, nodes: int) -> list[dict[str, Any]]:

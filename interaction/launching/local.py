@@ -30,6 +30,10 @@ def plan(job: Job) -> str:
 
 
 def _check(job: Job) -> None:
+    if job.resources.nodes > 1 and job.serving:
+        raise ValueError(
+            f"nodes={job.resources.nodes}: this machine is one node; give one server more --lanes"
+        )
     if job.resources.nodes > 1:
         raise ValueError(f"nodes={job.resources.nodes}: this machine is one node; use --tasks")
 
@@ -55,7 +59,7 @@ def _persist(job: Job, index: int, forwarder: "_Forwarder") -> int:
     killed = 0
     while True:
         statuses = once(job, index, forwarder)
-        what = outcome(statuses)
+        what = outcome(statuses, serves=job.serving is not None)
         print(f"{job.name_of(index)}: exit statuses {statuses}: {what.value}", flush=True)
         killed += what is Outcome.RESTART
         if what is Outcome.DONE:

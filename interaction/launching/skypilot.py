@@ -1,7 +1,7 @@
 """A job on whatever cloud SkyPilot finds, as a managed job.
 
 In: a `Job`. Out: YAML of a task, one per command. One process per node; `train.processes` reads
-SkyPilot's own variables. Fields are those of
+SkyPilot's own variables. Servers have their port opened. Fields are those of
 https://docs.skypilot.co/en/latest/reference/yaml-spec.html.
 """
 
@@ -39,6 +39,8 @@ def _task(job: Job, index: int) -> dict[str, Any]:
         resources["accelerators"] = f"{need.accelerator}:{need.per_node}"
     if job.image:
         resources["image_id"] = f"docker:{job.image}"
+    if job.serving:
+        resources["ports"] = [job.serving.port]
     resources["job_recovery"] = {
         "strategy": "EAGER_NEXT_REGION",
         "max_restarts_on_errors": job.restarts,

@@ -4,7 +4,8 @@ In: a `Job`. Out: a batch script, or an executor of submitit; a sweep is a job a
 JAX's set-up is in it: JAX finds its processes from SLURM's own variables. Before the time is up,
 SLURM sends SIGUSR2 to the processes; training saves and ends with `status.REQUEUE`, and the script
 puts the job back into the queue. So it does after a process was killed, `restarts` times, and
-SLURM itself after a node has failed.
+SLURM itself after a node has failed. A server lets its sessions end on SIGUSR2 and is put back too,
+after any error `restarts` times; on several nodes it is an array of servers.
 """
 
 import dataclasses
@@ -44,6 +45,9 @@ def script(job: Job) -> str:
     else:
         lines.append(f"set -- {shlex.join(job.commands[0])}")
     python = shlex.quote(job.python)
+    died = '[ "$status" -gt 128 ]'
+    if job.serving:
+        died = f'[ "$status" -ne 0 ] && [ "$status" -ne {REQUEUE} ]'
     # The number alone may mean all of an array: one of its points has the number of the whole.
     own = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if several else "$SLURM_JOB_ID"
     lines += [
@@ -51,8 +55,8 @@ def script(job: Job) -> str:
         f'srun --wait={WAIT_SECONDS} {python} launch.py "$@"',
         "status=$?",
         f"killed={shlex.quote(job.logs)}/killed-$SLURM_JOB_ID  # a line for each time",
-        'if [ "$status" -gt 128 ]; then echo "$status" >> "$killed"; fi',
-        f'if [ "$status" -eq {REQUEUE} ] || {{ [ "$status" -gt 128 ] '
+        f'if {died}; then echo "$status" >> "$killed"; fi',
+        f'if [ "$status" -eq {REQUEUE} ] || {{ {died} '
         f'&& [ "$(wc -l < "$killed")" -le {job.restarts} ]; }}; then',
         '  echo "exit status $status: requeued"',
         f'  scontrol requeue "{own}" && exit 0',
@@ -74,8 +78,10 @@ def _options(job: Job) -> list[str]:
         f"output={job.logs}/%x-{'%A_%a' if several else '%j'}.log",
         "open-mode=append",
         "requeue",
-        f"signal=USR2@{SIGNAL_SECONDS}",
+        f"signal=USR2@{_signal_seconds(job)}",
     ]
+    if job.serving and several:
+        options.append("exclusive")  # two of one array would ask one machine for the same port
     if several:
         options.append(f"array=0-{len(job.commands) - 1}")
     if need.memory:
@@ -88,6 +94,10 @@ def _options(job: Job) -> list[str]:
     if job.account:
         options.append(f"account={job.account}")
     return options
+
+
+def _signal_seconds(job: Job) -> int:
+    return job.serving.grace(SIGNAL_SECONDS) if job.serving else SIGNAL_SECONDS
 
 
 def submit(job: Job) -> str:
@@ -125,16 +135,18 @@ class Command:
         words: the whole command.
         root: where it runs.
         restarts: as in `Job`, but here SLURM's own count, which has every restart in it.
+        serves: it is begun again after an error too.
     """
 
     words: tuple[str, ...]
     root: str
     restarts: int
+    serves: bool = False
 
     def __call__(self) -> str:
         self._child = subprocess.Popen(self.words, cwd=self.root)
         status = self._child.wait()
-        what = outcome([status])
+        what = outcome([status], serves=self.serves)
         count = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         again = what is Outcome.RESTART and count < self.restarts
         if again or what is Outcome.REQUEUE:
@@ -150,7 +162,7 @@ class Command:
         self._child.send_signal(signal.SIGUSR2)
         if outcome([self._child.wait()]) is not Outcome.REQUEUE:
             return None
-        return DelayedSubmission(Command(self.words, self.root, self.restarts))
+        return DelayedSubmission(dataclasses.replace(self))
 
 
 def parameters(job: Job) -> dict[str, Any]:
@@ -162,7 +174,7 @@ def parameters(job: Job) -> dict[str, Any]:
         "tasks_per_node": need.tasks,
         "cpus_per_task": need.cpus,
         "timeout_min": need.minutes,
-        "slurm_signal_delay_s": SIGNAL_SECONDS,
+        "slurm_signal_delay_s": _signal_seconds(job),
         "slurm_srun_args": [f"--wait={WAIT_SECONDS}"],
     }
     additional = {}
@@ -175,6 +187,8 @@ def parameters(job: Job) -> dict[str, Any]:
         values["slurm_partition"] = job.queue
     if job.account:
         additional["account"] = job.account
+    if job.serving and len(job.commands) > 1:
+        additional["exclusive"] = True
     if additional:
         values["slurm_additional_parameters"] = additional
     return values
@@ -200,7 +214,9 @@ def submit_with_submitit(job: Job) -> list[Any]:
     )
     executor.update_parameters(**parameters(job))
     runs = [
-        Command((job.python, "launch.py", *command), job.root, job.restarts)
+        Command(
+            (job.python, "launch.py", *command), job.root, job.restarts, job.serving is not None
+        )
         for command in job.commands
     ]
     if len(runs) == 1:

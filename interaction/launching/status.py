@@ -20,14 +20,17 @@ class Outcome(enum.Enum):
     FAILED = "failed"  # an error that running again would repeat
 
 
-def outcome(statuses: Iterable[int]) -> Outcome:
+def outcome(statuses: Iterable[int], *, serves: bool = False) -> Outcome:
     """The outcome of a job from the exit statuses of all its processes.
 
     A process that was killed (128 + signal, or negative as `subprocess` has it) outweighs all
-    else: the errors of the others are then most likely its echo. `REQUEUE` comes next.
+    else: the errors of the others are then most likely its echo. `REQUEUE` comes next. A server is
+    begun again after an error too.
     """
     found = set(statuses)
-    if any(status < 0 or status > 128 for status in found):
+    if any(
+        status < 0 or status > 128 or (serves and status not in (0, REQUEUE)) for status in found
+    ):
         return Outcome.RESTART
     if REQUEUE in found:
         return Outcome.REQUEUE

@@ -51,6 +51,16 @@ def check(job: Job, target: Target, through: Through = Through.SBATCH) -> None:
         if given[name] != usual[name]:
             option = {"volumes": "volume"}.get(name, name.replace("_", "-"))
             raise ValueError(f"--{option} {given[name]} has no meaning on {target.value}")
+    if job.serving and target in (Target.JOBSET, Target.SKYPILOT):
+        if not job.serving.is_reached_from_elsewhere:
+            raise ValueError(
+                f"--host {job.serving.host} is not reached from outside of its machine; on "
+                f"{target.value} a server listens on 0.0.0.0"
+            )
+        if job.resources.minutes != usual["minutes"]:
+            raise ValueError(
+                f"--minutes {job.resources.minutes} has no meaning for a server on {target.value}"
+            )
     if through is not Through.SBATCH and target is not Target.SLURM:
         raise ValueError(f"--through {through.value} has no meaning on {target.value}")
 
@@ -60,6 +70,7 @@ def plan(job: Job, target: Target, through: Through = Through.SBATCH) -> str:
     check(job, target, through)
     if target is Target.LOCAL:
         return local.plan(job)
+    job = job.apart()
     if target is Target.JOBSET:
         return f"# kubectl apply -f - <<END\n{jobset.render(job)}# END\n"
     if target is Target.SKYPILOT:
@@ -85,6 +96,7 @@ def submit(job: Job, target: Target, through: Through = Through.SBATCH) -> int:
     check(job, target, through)
     if target is Target.LOCAL:
         return local.run(job)
+    job = job.apart()
     if target is Target.JOBSET:
         print(jobset.submit(job))
     elif target is Target.SKYPILOT:

@@ -5,26 +5,23 @@ The round trip is what the runner measures. The client comes with the extra `ser
 """
 
 import asyncio
-import base64
 import concurrent.futures
 import enum
-import io
 import json
-import math
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import PIL.Image
-
 from interaction.data.voices import require
-from interaction.eval.records import SAMPLE_RATE, Kind, MicroTurnInput, OutputEvent, Sample
-from interaction.microturn import MICRO_TURN_SECONDS, output_seconds
-
-PROTOCOL = 1
-_SCALE = 32_768
+from interaction.eval.records import SAMPLE_RATE, MicroTurnInput, OutputEvent, Sample
+from interaction.session.wire import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL,
+    begin_message,
+    input_message,
+    read_event,
+)
 
 
 class Tempo(enum.Enum):
@@ -96,7 +93,8 @@ class Remote:
                 time.sleep(self._pause)
             try:
                 return self._wait(
-                    self._client.ws_connect(self.url, max_msg_size=2**26), "connect to it"
+                    self._client.ws_connect(self.url, max_msg_size=MAX_MESSAGE_BYTES),
+                    "connect to it",
                 )
             except (ConnectionError, self._aiohttp.ClientError) as error:
                 problem = error
@@ -160,17 +158,14 @@ class RemoteConversation:
             name: {key: value for key, value in tool.items() if key != "result"}
             for name, tool in sample.tools.items()
         }
-        begin = {
-            "type": "begin",
-            "protocol": PROTOCOL,
-            "sample_rate": SAMPLE_RATE,
-            "micro_turn_seconds": MICRO_TURN_SECONDS,
-            "suite": sample.suite,
-            "scene": sample.scene,
-            "id": sample.id,
-            "seconds": sample.seconds,
-            "tools": tools,
-        }
+        begin = begin_message(
+            sample_rate=SAMPLE_RATE,
+            tools=tools,
+            suite=sample.suite,
+            scene=sample.scene,
+            id=sample.id,
+            seconds=sample.seconds,
+        )
         answer = remote.exchange(self._socket, begin, "ready")
         if answer.get("protocol") != PROTOCOL:
             raise ConnectionError(
@@ -180,13 +175,13 @@ class RemoteConversation:
 
     def step(self, given: MicroTurnInput) -> list[OutputEvent]:
         """One micro-turn over the wire and back."""
-        answer = self._remote.exchange(self._socket, to_message(given), "output")
+        answer = self._remote.exchange(self._socket, input_message(given), "output")
         if answer.get("micro_turn") != given.micro_turn:
             raise ConnectionError(
                 f"{self._remote.url} answered micro_turn={answer.get('micro_turn')}, asked was "
                 f"{given.micro_turn}"
             )
-        return [from_message(event) for event in answer.get("events", ())]
+        return [read_event(event) for event in answer.get("events", ())]
 
     def wait_until(self, seconds: float) -> None:
         """Of a live endpoint: let session time come to `seconds`."""
@@ -196,74 +191,3 @@ class RemoteConversation:
     def close(self) -> None:
         """Hang up."""
         self._remote.hang_up(self._socket)
-
-
-# ---------------------------------------------------------------- messages
-
-
-def to_message(given: MicroTurnInput) -> dict[str, Any]:
-    """A micro-turn's input as JSON values."""
-    video = []
-    if given.video is not None:
-        for seconds, frame in zip(given.video.times, given.video.frames, strict=True):
-            video.append({"seconds": float(seconds), "png": _png(frame)})
-    return {
-        "type": "input",
-        "micro_turn": given.micro_turn,
-        "ends": output_seconds(given.micro_turn),
-        "audio": [{"micro_turn": int(at), "pcm": to_pcm(wave)} for at, wave in given.audio],
-        "video": video,
-        "text": [
-            {"seconds": event.seconds, "source": event.source.name.lower(), "text": event.text}
-            | ({"more": True} if event.more else {})
-            for event in given.text
-        ],
-        "tool_results": list(given.tool_results),
-    }
-
-
-def from_message(event: Mapping[str, Any]) -> OutputEvent:
-    """An event that came back.
-
-    Raises:
-        ConnectionError: it lacks something.
-    """
-    try:
-        kind = Kind(event["kind"])
-        payload: Any = from_pcm(event["pcm"]) if kind is Kind.AUDIO else event["payload"]
-        if kind is Kind.TEXT and payload["channel"] not in ("say", "write"):
-            raise ValueError(f"channel {payload['channel']!r} is neither say nor write")
-        if kind is Kind.TEXT and not isinstance(payload["text"], str):
-            raise ValueError(f"text {payload['text']!r} is no string")
-        if kind is Kind.TOOL and not isinstance(payload.get("request", ""), str):
-            raise ValueError(f"request {payload['request']!r} is no string")
-        called = kind is Kind.TOOL and "request" not in payload
-        if called and not (
-            isinstance(payload["function"], str) and isinstance(payload["args"], dict)
-        ):
-            raise ValueError("a tool call is a function (string) and args (object)")
-        if not math.isfinite(float(event["t"])):
-            raise ValueError(f"t={event['t']!r} is no time")
-        return OutputEvent(float(event["t"]), kind, payload)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConnectionError(
-            f"an event is not as docs/remote.md says ({type(error).__name__}: {error}): "
-            f"{str(event)[:200]}"
-        ) from None
-
-
-def to_pcm(samples: np.ndarray) -> str:
-    """Base64 of little-endian 16-bit samples."""
-    steps = np.clip(np.rint(np.asarray(samples, np.float64) * _SCALE), -_SCALE, _SCALE - 1)
-    return base64.b64encode(steps.astype("<i2").tobytes()).decode("ascii")
-
-
-def from_pcm(text: str) -> np.ndarray:
-    """float32 samples of what `to_pcm` makes."""
-    return (np.frombuffer(base64.b64decode(text, validate=True), "<i2") / _SCALE).astype(np.float32)
-
-
-def _png(frame: np.ndarray) -> str:
-    encoded = io.BytesIO()
-    PIL.Image.fromarray(frame).save(encoded, "PNG")
-    return base64.b64encode(encoded.getvalue()).decode("ascii")

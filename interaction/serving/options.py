@@ -1,0 +1,31 @@
+"""The options of `launch.py serve`; nothing is imported for them, so that `--help` is quick.
+
+In: an argument parser. Out: the parser with the options.
+"""
+
+import argparse
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="native checkpoint")
+    parser.add_argument("--lanes", type=int, default=4, metavar="N", help="sessions at once")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address of the machine")
+    parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any that is free")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise, beside a session's id")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=30.0, metavar="S",
+        help="after SIGTERM, for the sessions that are running to end",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sigterm-status", type=int, default=0, metavar="N",
+        help="exit status after SIGTERM; 75 asks a cluster to begin it again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--idle-seconds", type=float, default=60.0, metavar="S",
+        help="a session that sends nothing for so long is ended",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compilation-cache", metavar="FOLDER", help="for compiled programs, or off (default: "
+        "JAX_COMPILATION_CACHE_DIR, else the user's cache folder)",
+    )  # fmt: skip

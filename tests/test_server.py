@@ -1,0 +1,439 @@
+"""A checkpoint behind a WebSocket: the model's own events, refusals, broken connections, the end.
+
+In: a tiny random model in a server of this process, and evaluation's own client. Out: every session
+gives what the same lanes give when they are stepped directly, whoever is beside it; whatever is
+wrong with a message is told in one sentence, and no lane is lost.
+"""
+
+import asyncio
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+from interaction.eval.records import SAMPLE_RATE, Kind, Sample
+from interaction.eval.runner import play
+from interaction.eval.systems.model import Model
+from interaction.eval.systems.remote import Remote
+from interaction.models.checkpoint import save_model
+from interaction.session.lanes import Lanes
+from interaction.session.wire import WireError, from_pcm, read_input, to_pcm
+from interaction.streams.events import TextEvent
+from interaction.streams.weave import LaneInput
+from interaction.types import Control
+from tests.models_for_tests import LIVE as CONFIG
+from tests.models_for_tests import LIVE_LANES as LANES
+from tests.models_for_tests import random_params
+
+pytest.importorskip("aiohttp.web")
+import aiohttp
+
+from interaction.serving.server import Server
+from interaction.serving.shared_lanes import AllTakenError, SharedLanes, StepError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Running:
+    """A server in a thread of its own."""
+
+    def __init__(self, shared, **keywords):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.shared, self.server = shared, Server(shared, **keywords)
+        self.port = self.wait(self.server.start("127.0.0.1", 0))
+        self.url = f"ws://127.0.0.1:{self.port}/"
+
+    def wait(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(300)
+
+    def health(self):
+        address = f"http://127.0.0.1:{self.port}/health"
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def until_sessions(self, count):
+        end = time.monotonic() + 120
+        while self.health()[1]["sessions"] != count:
+            assert time.monotonic() < end, self.health()
+            time.sleep(0.02)
+
+    def exchange(self, *messages):
+        """Raw messages, strings or JSON values, on a connection of their own; the last answer."""
+
+        async def talk():
+            async with aiohttp.ClientSession() as client, client.ws_connect(self.url) as socket:
+                for message in messages:
+                    if isinstance(message, bytes):
+                        await socket.send_bytes(message)
+                    else:
+                        text = message if isinstance(message, str) else json.dumps(message)
+                        await socket.send_str(text)
+                    answer = await socket.receive_json(timeout=300)
+                return answer
+
+        return asyncio.run(talk())
+
+    def stop(self):
+        self.wait(self.server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def lanes():
+    """Compiled lanes, lent to one test after the other."""
+    shared = SharedLanes(random_params(CONFIG), CONFIG, lanes=LANES)
+    yield shared
+    shared.shut_down()
+
+
+@pytest.fixture
+def serve(lanes):
+    started = []
+
+    def start(**keywords):
+        started.append(Running(lanes, **keywords))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+    assert lanes.sessions == 0
+
+
+@pytest.fixture
+def remote(serve):
+    running, clients = serve(), []
+
+    def client():
+        clients.append(Remote(running.url, pause=0.01, timeout=300))
+        return clients[-1]
+
+    client.running = running
+    yield client
+    for each in clients:
+        each.shut_down()
+
+
+class OwnLanes:
+    """A board of as many lanes, stepped directly: the first one holds the session."""
+
+    def __init__(self):
+        self._lanes = Lanes(random_params(CONFIG), CONFIG, lanes=LANES)
+        self.weave, self.grid = CONFIG.weave, CONFIG.grid
+        self.tokenizer = self._lanes.tokenizer
+
+    def begin(self, seed):
+        self._lanes.close(0)
+        self._lanes.open(seed=seed)
+
+    def step(self, given):
+        output = self._lanes.step([given] + [None] * (LANES - 1))[0]
+        assert output is not None
+        return output
+
+
+@pytest.fixture(scope="module")
+def own():
+    return Model(OwnLanes)
+
+
+def sample(name="s/1", seconds=2.0, **changes):
+    """Sound on the grid of 16 bits, as the wire carries it."""
+    random = np.random.default_rng(len(name) + ord(name[-1]))
+    wave = random.normal(0, 0.1, round(seconds * SAMPLE_RATE)).astype(np.float32)
+    return Sample("toy", "scene", name, seconds, audio=from_pcm(to_pcm(wave)), **changes)
+
+
+def assert_same(found, wanted):
+    assert [(e.t, e.kind) for e in found.events] == [(e.t, e.kind) for e in wanted.events]
+    for a, b in zip(found.events, wanted.events, strict=True):
+        if a.kind is Kind.AUDIO:
+            np.testing.assert_array_equal(a.payload, from_pcm(to_pcm(b.payload)))
+        else:
+            assert a.payload == b.payload
+
+
+# ---------------------------------------------------------------- the same as without a wire
+
+
+def test_a_session_gives_what_the_lanes_give(remote, own):
+    text = (TextEvent(0.1, Control.SYSTEM, "be kind"), TextEvent(0.7, Control.USER, "hi"))
+    given = sample(text=text, tools={"add": {"type": "object", "result": 4}})
+    found = play(remote(), given)
+    assert found.events, "a session that puts nothing out shows nothing"
+    assert_same(found, play(own, given))
+    status, health = remote.running.health()
+    assert (status, health["status"], health["lanes"], health["sessions"]) == (
+        200, "serving", LANES, 0,
+    )  # fmt: skip
+    assert health["steps"] >= health["last"]["steps"] >= 10
+    last = health["last"]
+    assert 0 < last["p50_milliseconds"] <= last["p99_milliseconds"]
+    assert 0 <= last["late"] <= last["steps"]
+
+
+def test_sessions_of_different_pace_do_not_touch_each_other(remote, own):
+    quick, slow = sample("quick/2"), sample("slow/1", seconds=1.6)
+    gone = threading.Event()
+
+    def dawdle(seconds):
+        """The slow one's clock: two steps beside the quick one, the others once that is gone."""
+        gone.wait(0.05 if seconds < 0.5 else 5.0)
+
+    class Slow(Remote):
+        def converse(self, sample):
+            conversation = super().converse(sample)
+            conversation.wait_until = dawdle
+            return conversation
+
+    lazy = Slow(remote.running.url, pause=0.01, timeout=300)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(play, lazy, slow), pool.submit(play, remote(), quick)]
+        quick_run = runs[1].result()
+        gone.set()
+        slow_run = runs[0].result()
+    lazy.shut_down()
+    assert_same(quick_run, play(own, quick))
+    assert_same(slow_run, play(own, slow))
+
+
+def test_who_waits_at_once_shares_a_step(lanes, own):
+    async def together():
+        taken = [await lanes.open(7), await lanes.open(7)]
+        before = lanes.steps
+        chunks = [sample("a/1").audio[:3200], sample("a/2").audio[:3200]]
+        given = [LaneInput(0, audio=((0, chunk),)) for chunk in chunks]
+        outputs = await asyncio.gather(*map(lanes.step, taken, given))
+        bad = LaneInput(5, audio=())
+        results = await asyncio.gather(
+            lanes.step(taken[0], bad), lanes.step(taken[1], LaneInput(1)), return_exceptions=True
+        )
+        for lane in taken:
+            await lanes.close(lane)
+        return lanes.steps - before, outputs, results
+
+    steps, outputs, (wrong, right) = asyncio.run(together())
+    assert steps == 2  # one for both, and one for the session whose neighbour's input was wrong
+    assert len({output.waveform.tobytes() for output in outputs}) == 2
+    assert isinstance(wrong, ValueError) and "its input is of micro_turn=5" in str(wrong)
+    assert right.closer
+
+
+# ---------------------------------------------------------------- refusals
+
+
+BEGIN = {"type": "begin", "protocol": 1, "sample_rate": 16_000, "micro_turn_seconds": 0.2}
+QUIET = {"micro_turn": 0, "pcm": to_pcm(np.zeros(3200))}
+
+
+def test_one_session_too_many_is_refused_and_comes_in_later(remote):
+    held = [remote().converse(sample(f"h/{n}")) for n in range(LANES)]
+    with pytest.raises(ConnectionError, match=f"reports: all of lanes={LANES} lanes hold a sess"):
+        remote().converse(sample())
+    held.pop().close()
+    remote.running.until_sessions(LANES - 1)
+    held.append(remote().converse(sample()))
+    for conversation in held:
+        conversation.close()
+    remote.running.until_sessions(0)
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("no json", "a message is no JSON"),
+        (b"\0", "a message is binary where JSON text is due"),
+        ([1], "type=[1] where type='begin' is due"),
+        ({"type": "input"}, "type='input' where type='begin' is due"),
+        (BEGIN | {"protocol": 2}, "protocol=2 where protocol=1 is spoken"),
+        (BEGIN | {"sample_rate": 48_000}, "sample_rate=48000 where sample_rate=16000 is spoken"),
+        (
+            BEGIN | {"micro_turn_seconds": 0.1},
+            "micro_turn_seconds=0.1 where micro_turn_seconds=0.2 is spoken",
+        ),
+        (BEGIN | {"tools": 3}, "begin.tools=3 where an object is due"),
+        (BEGIN | {"id": "\ud800"}, "id is no text"),
+    ],
+)
+def test_a_session_that_cannot_begin_is_told_why(serve, message, sentence):
+    running = serve()
+    answer = running.exchange(message)
+    assert answer["type"] == "error" and sentence in answer["message"]
+    running.until_sessions(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"type": "begin"}, "type='begin' where type='input' is due"),
+        ({"micro_turn": 3}, "micro_turn=3 where micro_turn=0 is due"),
+        ({"micro_turn": True}, "input.micro_turn=True where a whole number is due"),
+        ({"ends": 0.1}, "ends=0.1 where micro_turn=0 ends at 0.2"),
+        ({"ends": 10**400}, "where a number is due"),
+        ({"audio": 3}, "input.audio=3 where a list is due"),
+        ({"audio": [3]}, "audio[0]=3 where an object is due"),
+        ({"audio": [{"micro_turn": 0}]}, "audio[0].pcm=None where a string is due"),
+        ({"audio": [{"micro_turn": 0, "pcm": "!"}]}, "audio[0].pcm is no base64"),
+        ({"audio": [{"micro_turn": 0, "pcm": "AAAA"}]}, "audio[0].pcm"),
+        (
+            {"audio": [{"micro_turn": 0, "pcm": to_pcm(np.zeros(7))}]},
+            "audio[0].pcm has 7 samples where 3200 are due",
+        ),
+        ({"audio": [QUIET | {"micro_turn": 1}]}, "audio[0].micro_turn=1 where one of 0..0"),
+        ({"audio": [QUIET, QUIET]}, "audio[1].micro_turn=0 where one of 0..0, each once"),
+        ({"video": [{"seconds": 0.1, "png": "AAAA"}]}, "video[0].png is no picture"),
+        ({"video": [{"seconds": -1, "png": ""}]}, "video[0].seconds=-1.0 where at least 0.0"),
+        ({"text": [{"seconds": 0, "source": "me", "text": ""}]}, "text[0].source='me' where one"),
+        ({"text": [{"seconds": 0, "source": "user"}]}, "text[0].text=None where a string is due"),
+        ({"tool_results": [3]}, "tool_results[0]=3 where a string is due"),
+    ],
+)
+def test_an_input_that_is_malformed_names_its_field(changes, sentence):
+    message = {"type": "input", "micro_turn": 0, "audio": [QUIET]} | changes
+    with pytest.raises(WireError, match=re.escape(sentence)):
+        read_input(message, micro_turn=0, samples=3200)
+
+
+def test_a_malformed_input_ends_its_session_alone(remote):
+    beside = remote().converse(sample())
+    answer = remote.running.exchange(BEGIN, {"type": "input", "micro_turn": 4})
+    assert answer == {"type": "error", "message": "micro_turn=4 where micro_turn=0 is due"}
+    remote.running.until_sessions(1)
+    beside.close()
+    remote.running.until_sessions(0)
+
+
+def test_system_text_that_cannot_be_kept_ends_its_session(remote):
+    text = (TextEvent(0.0, Control.SYSTEM, "far too much to keep " * 9),)
+    with pytest.raises(ConnectionError, match=r"system text takes [0-9]+ slots"):
+        play(remote(), sample(text=text, seconds=6.0))
+    remote.running.until_sessions(0)
+
+
+# ---------------------------------------------------------------- broken off, idle, told to end
+
+
+def test_a_broken_connection_frees_its_lane(serve):
+    running = serve()
+
+    async def vanish():
+        async with aiohttp.ClientSession() as client:
+            socket = await client.ws_connect(running.url)
+            await socket.send_json(BEGIN)
+            assert (await socket.receive_json())["type"] == "ready"
+            await asyncio.to_thread(running.until_sessions, 1)
+            await socket.send_json({"type": "input", "micro_turn": 0, "audio": [QUIET]})
+            socket._response.connection.transport.abort()  # no goodbye, a step is running
+
+    asyncio.run(vanish())
+    running.until_sessions(0)
+
+
+def test_a_session_that_sends_nothing_is_ended(serve):
+    running = serve(idle_seconds=0.2)
+
+    async def linger():
+        async with aiohttp.ClientSession() as client, client.ws_connect(running.url) as socket:
+            await socket.send_json(BEGIN)
+            return [await socket.receive_json() for _ in range(2)]
+
+    ready, error = asyncio.run(linger())
+    assert ready["type"] == "ready"
+    assert error == {"type": "error", "message": "nothing came for idle_seconds=0.2"}
+    running.until_sessions(0)
+
+
+def test_told_to_end_it_lets_sessions_end(remote):
+    running = remote.running
+    first = remote().converse(sample())
+    ends = asyncio.run_coroutine_threadsafe(running.server.drain(120.0), running._loop)
+    while running.health()[1]["status"] != "ending":
+        time.sleep(0.01)
+    assert running.health()[0] == 503
+    with pytest.raises(ConnectionError, match="is ending and takes no more sessions"):
+        remote().converse(sample())
+    first.close()
+    assert ends.result(120) == 0
+
+
+def test_sessions_that_do_not_end_are_told(remote):
+    running = remote.running
+    session = remote().converse(sample())
+    assert running.wait(running.server.drain(0.05)) == 1
+    remote_error = "is ending, 0.05 s after it was told to|ended the connection|closing"
+    with pytest.raises((ConnectionError, aiohttp.ClientError), match=remote_error):
+        play_on(session)
+    running.until_sessions(0)
+
+
+def play_on(session):
+    from interaction.session.exchange import MicroTurnInput
+
+    session.step(MicroTurnInput(0))
+
+
+def test_a_program_that_fails_is_said_and_seen(lanes, serve, monkeypatch):
+    running = serve()
+
+    def broken(_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(lanes._lanes, "step", broken)
+    try:
+        answer = running.exchange(BEGIN, {"type": "input", "micro_turn": 0, "audio": [QUIET]})
+        assert answer["message"] == "the model's step failed: no memory"
+        assert running.health()[0] == 503 and running.health()[1]["status"] == "broken"
+        running.until_sessions(0)
+    finally:
+        lanes.broken.clear()
+    assert issubclass(StepError, RuntimeError) and issubclass(AllTakenError, ValueError)
+
+
+def test_a_taken_port_is_one_sentence(serve, lanes):
+    running = serve()
+    with pytest.raises(ValueError, match=f"port={running.port} cannot be listened on"):
+        asyncio.run(Server(lanes).start("127.0.0.1", running.port))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGUSR2, 75)])
+def test_the_command_ends_as_it_is_told(tmp_path, number, status):
+    save_model(tmp_path / "tiny", random_params(CONFIG), CONFIG)
+    command = [
+        sys.executable, str(ROOT / "launch.py"), "serve", "--checkpoint", str(tmp_path / "tiny"),
+        "--lanes", str(LANES), "--port", "0", "--drain-seconds", "0.5",
+        "--compilation-cache", os.environ["JAX_COMPILATION_CACHE_DIR"],
+    ]  # fmt: skip
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    said = [child.stdout.readline(), child.stdout.readline()]
+    found = re.search(r"listening on (ws://127\.0\.0\.1:\d+/)", said[1])
+    assert found, said
+    client = Remote(found[1], timeout=300)
+    try:
+        session = client.converse(sample())
+        child.send_signal(number)
+        assert child.wait(60) == status
+        with pytest.raises((ConnectionError, aiohttp.ClientError)):
+            play_on(session)
+    finally:
+        client.shut_down()
+        child.kill()
