@@ -6,8 +6,8 @@ Command:
     python -m experiments.small_world eval/report.json checkpoints/mini/small_world.json
 Cost: some 10 ms per step of a checkpoint on one core; the stitched baseline takes far longer.
 Expectation: the goals beside the figures.
-Finding: the table of `checkpoints/mini/README.md`, which this prints; its rows as JSON where a second
-file is named.
+Finding: the table of `checkpoints/mini/README.md`, which this prints; its rows as
+JSON where a second file is named.
 
 Words are taken from the text that a system gives for its own speech and timed by its sound: single
 words without context are no fair test of a recogniser, and half of the target language is Spanish.

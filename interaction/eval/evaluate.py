@@ -134,7 +134,7 @@ class Outcome:
 
 def load_part(evaluation: Evaluation, name: str) -> Part:
     """A suite's samples, from where they lie or generated."""
-    suite: Suite = imported(evaluation.suites[name])()
+    suite: Any = imported(evaluation.suites[name])()  # a Suite; some have `speakers`
     several = evaluation.speakers != ("espeak",) and hasattr(suite, "speakers")
     if evaluation.data is not None:
         if not evaluation.data.is_dir():

@@ -146,7 +146,8 @@ class SharedLanes:
                 outputs = await self._in_thread(functools.partial(self._step, batch))
             except Exception as error:
                 self.broken.set()
-                outputs = [StepError(f"the model's step failed: {error}")] * len(batch)
+                failed = StepError(f"the model's step failed: {error}")
+                outputs: list[LaneOutput | Exception] = [failed] * len(batch)
             for each, output in zip(batch, outputs, strict=True):
                 if each.output.done():  # its session is gone
                     continue
@@ -155,7 +156,7 @@ class SharedLanes:
                 else:
                     each.output.set_result(output)
 
-    def _step(self, batch: Sequence[_Waiting]) -> list[LaneOutput | Exception | None]:
+    def _step(self, batch: Sequence[_Waiting]) -> list[LaneOutput | Exception]:
         """Outputs, or what is wrong with an input. `Lanes` moves all lanes of a step or none."""
         row: list[LaneInput | None] = [None] * self.lanes
         for each in batch:
@@ -170,4 +171,5 @@ class SharedLanes:
         with self._lock:
             self._seconds.append(time.perf_counter() - began)
             self.steps += 1
-        return [outputs[each.lane] for each in batch]
+        moved = [outputs[each.lane] for each in batch]
+        return [output for output in moved if output is not None]  # all of them: each had an input
