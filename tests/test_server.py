@@ -43,6 +43,7 @@ from interaction.serving.server import Server
 from interaction.serving.shared_lanes import AllTakenError, SharedLanes, StepError
 
 ROOT = pathlib.Path(__file__).parents[1]
+TALKS = 14  # a seed whose model says and voices something in every session of this file
 
 
 class Running:
@@ -99,7 +100,7 @@ class Running:
 @pytest.fixture(scope="module")
 def lanes():
     """Compiled lanes, lent to one test after the other."""
-    shared = SharedLanes(random_params(CONFIG), CONFIG, lanes=LANES)
+    shared = SharedLanes(random_params(CONFIG, seed=TALKS), CONFIG, lanes=LANES)
     yield shared
     shared.shut_down()
 
@@ -136,7 +137,7 @@ class OwnLanes:
     """A board of as many lanes, stepped directly: the first one holds the session."""
 
     def __init__(self):
-        self._lanes = Lanes(random_params(CONFIG), CONFIG, lanes=LANES)
+        self._lanes = Lanes(random_params(CONFIG, seed=TALKS), CONFIG, lanes=LANES)
         self.weave, self.grid = CONFIG.weave, CONFIG.grid
         self.tokenizer = self._lanes.tokenizer
 
@@ -163,6 +164,8 @@ def sample(name="s/1", seconds=2.0, **changes):
 
 
 def assert_same(found, wanted):
+    kinds = {event.kind for event in wanted.events}
+    assert kinds == {Kind.TEXT, Kind.AUDIO}, "what is not put out is not compared"
     assert [(e.t, e.kind) for e in found.events] == [(e.t, e.kind) for e in wanted.events]
     for a, b in zip(found.events, wanted.events, strict=True):
         if a.kind is Kind.AUDIO:
@@ -178,7 +181,6 @@ def test_a_session_gives_what_the_lanes_give(remote, own):
     text = (TextEvent(0.1, Control.SYSTEM, "be kind"), TextEvent(0.7, Control.USER, "hi"))
     given = sample(text=text, tools={"add": {"type": "object", "result": 4}})
     found = play(remote(), given)
-    assert found.events, "a session that puts nothing out shows nothing"
     assert_same(found, play(own, given))
     status, health = remote.running.health()
     assert (status, health["status"], health["lanes"], health["sessions"]) == (
@@ -381,6 +383,7 @@ def test_sessions_that_do_not_end_are_told(remote):
     remote_error = "is ending, 0.05 s after it was told to|ended the connection|closing"
     with pytest.raises((ConnectionError, aiohttp.ClientError), match=remote_error):
         play_on(session)
+    session.close()
     running.until_sessions(0)
 
 
@@ -416,7 +419,7 @@ def test_a_taken_port_is_one_sentence(serve, lanes):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGUSR2, 75)])
 def test_the_command_ends_as_it_is_told(tmp_path, number, status):
-    save_model(tmp_path / "tiny", random_params(CONFIG), CONFIG)
+    save_model(tmp_path / "tiny", random_params(CONFIG, seed=TALKS), CONFIG)
     command = [
         sys.executable, str(ROOT / "launch.py"), "serve", "--checkpoint", str(tmp_path / "tiny"),
         "--lanes", str(LANES), "--port", "0", "--drain-seconds", "0.5",
@@ -434,6 +437,7 @@ def test_the_command_ends_as_it_is_told(tmp_path, number, status):
         assert child.wait(60) == status
         with pytest.raises((ConnectionError, aiohttp.ClientError)):
             play_on(session)
+        session.close()
     finally:
         client.shut_down()
         child.kill()

@@ -72,13 +72,14 @@ class Server:
             How many were told.
         """
         self._ending = True
-        if self._talks:
-            await asyncio.wait(list(self._talks), timeout=seconds)
-        left = list(self._talks.values())
-        sentence = f"the server is ending, {seconds:g} s after it was told to"
-        await asyncio.gather(*(_refuse(socket, sentence) for socket in left))
-        if self._talks:
-            await asyncio.wait(list(self._talks), timeout=_CLOSING_SECONDS)
+        talks = dict(self._talks)  # who comes later is refused
+        if talks:
+            await asyncio.wait(talks, timeout=seconds)
+        left = {over: socket for over, socket in talks.items() if not over.done()}
+        if left:
+            sentence = f"the server is ending, {seconds:g} s after it was told to"
+            await asyncio.gather(*(_refuse(socket, sentence) for socket in left.values()))
+            await asyncio.wait(left, timeout=_CLOSING_SECONDS)
         return len(left)
 
     async def stop(self) -> None:

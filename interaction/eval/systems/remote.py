@@ -6,6 +6,7 @@ The round trip is what the runner measures. The client comes with the extra `ser
 
 import asyncio
 import concurrent.futures
+import contextlib
 import enum
 import json
 import threading
@@ -109,7 +110,8 @@ class Remote:
 
         async def end() -> None:
             if not socket.closed:
-                await socket.send_json({"type": "end"})
+                with contextlib.suppress(ConnectionError):  # the other side is gone
+                    await socket.send_json({"type": "end"})
             await socket.close()
 
         self._wait(end(), "end the session")
@@ -166,11 +168,16 @@ class RemoteConversation:
             id=sample.id,
             seconds=sample.seconds,
         )
-        answer = remote.exchange(self._socket, begin, "ready")
-        if answer.get("protocol") != PROTOCOL:
-            raise ConnectionError(
-                f"{remote.url} speaks protocol {answer.get('protocol')}, this is {PROTOCOL}"
-            )
+        try:
+            answer = remote.exchange(self._socket, begin, "ready")
+            if answer.get("protocol") != PROTOCOL:
+                raise ConnectionError(
+                    f"{remote.url} speaks protocol {answer.get('protocol')}, this is {PROTOCOL}"
+                )
+        except ConnectionError:
+            with contextlib.suppress(ConnectionError):
+                remote.hang_up(self._socket)
+            raise
         self._began = time.monotonic() if live else None
 
     def step(self, given: MicroTurnInput) -> list[OutputEvent]:
