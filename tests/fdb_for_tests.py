@@ -108,7 +108,7 @@ def tree_of(suite, *, size: int, seed: int):
 
     @pytest.fixture
     def tree(tmp_path, monkeypatch):
-        monkeypatch.setattr(generate, "espeak", tone)
+        monkeypatch.setattr(generate.voices, "say", tone)
         suite.generate(tmp_path, size=size, seed=seed)
         return tmp_path
 

@@ -54,7 +54,7 @@ def test_every_suite_has_a_test_that_breaks_its_scorer(suite):
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_key_word_that_is_always_found_is_noticed(tmp_path, monkeypatch, mode):
     """Full-Duplex-Bench v2: silence would follow every instruction."""
-    monkeypatch.setattr(generate, "espeak", tone)
+    monkeypatch.setattr(generate.voices, "say", tone)
     suite = FullDuplexBenchV2()
     suite.generate(tmp_path, size=1, seed=6)
     samples = suite.load(tmp_path)

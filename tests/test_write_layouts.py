@@ -35,7 +35,7 @@ def evaluation(out: pathlib.Path, wanted: str, names=("fdb_v1", "toy")) -> Evalu
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "espeak", tone)
+    monkeypatch.setattr(generate.voices, "say", tone)
     made = evaluation(tmp_path / "out", "silent,oracle")
     return made, evaluate(made)
 
