@@ -30,6 +30,7 @@ from interaction.streams.media import read_audio
 from interaction.streams.weave import LaneInput
 
 HERE = pathlib.Path(__file__).parent
+RENEW_EVERY = 4  # pairs, which fill 24 slots more
 SPOKEN = pathlib.Path("interaction/session/demo_media")
 
 
@@ -76,7 +77,7 @@ def pairs(old: Lanes, young: Lanes, heard, count: int, renew) -> tuple[list, lis
     """Micro-turns of two sessions in turns, both hearing the same; now one first, now the other."""
     times: tuple[list, list] = ([], [])
     for index in range(count):
-        if index % 50 == 0:
+        if index % RENEW_EVERY == 0:
             renew()
         order = ((old, times[0]), (young, times[1]))
         for lanes, seconds in order if index % 2 else order[::-1]:
