@@ -10,9 +10,9 @@ Expectation: the oracle at the top of every scale and silence at its documented 
 baseline that is right more often and later than a checkpoint as small as ours.
 Finding: `evaluation_small.json` beside this file, and the table that this prints and fills in.
 
-One sample per scene shows that everything runs and where the anchors lie; intervals are as wide as
-n says, and nothing here is to be read as a comparison with published figures. Where the oracle is
-not at the top, the recogniser misheard it; `--ears text` tells.
+One sample per scene shows that everything runs and where the anchors lie; an interval of one sample
+has no width, and nothing here is to be read as a comparison with published figures. Where the
+oracle is not at the top, it was misheard or is off by a little in time; `--ears text` tells.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent
+from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run
 from interaction.eval.suite import Hearing, Mode, Scoring
 from interaction.eval.suites.fdb import layout, timing
 from interaction.eval.suites.fdb.v15 import FullDuplexBenchV15
@@ -38,6 +38,33 @@ from tests.fdb_for_tests import (
 
 COMPAT, STRICT, INSTANT = Mode.COMPAT, Mode.STRICT, Clock.INSTANT
 SUITE = FullDuplexBenchV15()
+
+
+# ---------------------------------------------------------------- speech as theirs
+
+
+def test_speech_is_cut_as_silero_does_by_default():
+    """Not longer than 250 ms is left out; 30 ms around, shared where two are near."""
+    cut = lambda *stretches: timing.as_silero_cuts(stretches, 10.0)
+    assert cut((1.0, 1.25)) == [] and cut() == []
+    assert cut((1.0, 1.26)) == [pytest.approx((0.97, 1.29))]
+    assert cut((0.01, 1.0), (1.04, 9.99)) == [
+        pytest.approx((0.0, 1.02)), pytest.approx((1.02, 10.0)),
+    ]  # fmt: skip
+    assert cut((1.0, 2.0), (2.02, 2.2), (2.5, 3.0)) == [
+        pytest.approx((0.97, 2.03)), pytest.approx((2.47, 3.03)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("silero", [True, False])
+def test_only_what_silero_found_is_cut(tree, silero):
+    """A sound of 240 ms is speech to other ears, and none to the authors' code."""
+    ears = TextEars()
+    ears.is_silero = silero
+    ears.speech = lambda run, clock: [(1.0, 1.24), (3.0, 4.0)]
+    run = Run("fdb_v15", "scene", "1", "test", 9.0, ())
+    found = layout.official_speech(run, Hearing(ears, INSTANT))
+    assert found == ([pytest.approx((2.97, 4.03))] if silero else [(1.0, 1.24), (3.0, 4.0)])
 
 
 @pytest.mark.parametrize(

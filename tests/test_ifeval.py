@@ -375,8 +375,11 @@ def test_spoken_layout(tmp_path, monkeypatch, detected):
     assert all(s.audio is not None and s.seconds > 1 for s in samples)
     np.testing.assert_allclose(samples[0].audio, tone, atol=1e-4)
     assert all(None not in given.values() for s in samples for given in s.truth["kwargs"])
-    for figure in figures(suite, samples, suite.oracle).values():
-        assert figure.measured.value == 100, figure.name
+    for mode in Mode:
+        for figure in figures(suite, samples, suite.oracle, mode).values():
+            assert figure.measured.value == 100, (figure.name, mode)
+        for figure in figures(suite, samples, lambda sample: [], mode).values():
+            assert figure.measured.value == figure.silent == 0, (figure.name, mode)
     (event,) = suite.oracle(samples[0])
     assert event.t == pytest.approx(1.4) and event.t < samples[0].seconds
 

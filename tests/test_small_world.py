@@ -23,22 +23,23 @@ def samples(tmp_path_factory):
     return SmallWorld().load(folder)
 
 
-def scored(samples, events_of):
+def scored(samples, events_of, mode=Mode.STRICT):
     suite = SmallWorld()
     runs = {
         s.id: Run(suite.name, s.scene, s.id, "test", s.seconds, tuple(events_of(s)))
         for s in samples
     }
-    how = Scoring(FromText(), Clock.INSTANT, ClosedAnswer(), Mode.STRICT)
+    how = Scoring(FromText(), Clock.INSTANT, ClosedAnswer(), mode)
     return suite.score(samples, runs, how)
 
 
-def test_the_oracle_scores_the_maximum_and_silence_the_floor(samples):
-    for figure in scored(samples, SmallWorld().oracle):
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_oracle_scores_the_maximum_and_silence_the_floor(samples, mode):
+    for figure in scored(samples, SmallWorld().oracle, mode):
         if figure.oracle is not None:
             assert figure.measured.value == pytest.approx(figure.oracle, abs=0.02), figure.name
     floors = 0
-    for figure in scored(samples, lambda sample: []):
+    for figure in scored(samples, lambda sample: [], mode):
         if figure.silent is not None and figure.measured.count:
             assert figure.measured.value == pytest.approx(figure.silent), figure.name
             floors += 1

@@ -220,6 +220,7 @@ class TwoPass:
     """
 
     name = "Silero segments, Whisper-base text, PocketSphinx word times"
+    is_silero = True
     _MARGIN = 0.5
     _PAUSE = 0.7  # longer parts utterances
     _LONGEST = 20.0

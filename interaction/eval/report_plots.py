@@ -45,7 +45,8 @@ def latency_plots(outcomes: Sequence[Outcome]) -> list[tuple[str, bytes]]:
         modes = {figure.mode for figure in outcome.figures}
         mode = Mode.STRICT if Mode.STRICT in modes else Mode.COMPAT
         for figure in outcome.figures:
-            timed = figure.name.endswith("(s)") and any(w in figure.name for w in _LATENCY)
+            seconds = figure.name.endswith(("(s)", ", s"))
+            timed = seconds and any(word in figure.name for word in _LATENCY)
             if not timed or figure.mode is not mode or figure.clock is not Clock.MEASURED:
                 continue
             values = [v for v in figure.samples.values() if math.isfinite(v)]

@@ -61,7 +61,10 @@ class Word:
 
 
 class Ears(Protocol):
-    """Finds what a run said and when."""
+    """Finds what a run said and when.
+
+    Ears whose `speech` is that of Silero's network, unpadded, say so by a true `is_silero`.
+    """
 
     name: str
 
@@ -88,6 +91,11 @@ class Hearing:
     def speech(self, run: Run) -> list[tuple[float, float]]:
         """Start and end of every stretch of a run's speech in seconds."""
         return self.ears.speech(run, self.clock)
+
+    @property
+    def by_silero(self) -> bool:
+        """Whether `speech` is what Silero's network finds, without padding."""
+        return getattr(self.ears, "is_silero", False)
 
 
 @dataclasses.dataclass(frozen=True)

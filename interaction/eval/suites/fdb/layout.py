@@ -17,7 +17,8 @@ import soundfile
 import soxr
 
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Ears, Word
+from interaction.eval.suite import Ears, Hearing, Word
+from interaction.eval.suites.fdb import timing
 
 
 class RateRule(enum.Enum):
@@ -194,6 +195,15 @@ def read_run(
     return spoken_run(sample, read_sound(path, rule), system)
 
 
+def official_speech(run: Run, how: Hearing) -> list[tuple[float, float]]:
+    """A run's speech as the authors' code has it: by Silero's defaults, where Silero listens.
+
+    Ears that know it in another way are believed.
+    """
+    found = how.speech(run)
+    return timing.as_silero_cuts(found, run.seconds) if how.by_silero else found
+
+
 class TreeEars:
     """Ears that read words from a tree's `output.json` and leave speech to other ears.
 
@@ -209,6 +219,7 @@ class TreeEars:
         self.name = f"output.json + {speech.name}"
         self._root, self._speech = root, speech
         self._samples = {sample.id: sample for sample in samples}
+        self.is_silero = getattr(speech, "is_silero", False)
 
     def words(self, run: Run, clock: Clock) -> list[Word]:
         """Words of `output.json`, or of the other ears for what the user said."""

@@ -269,7 +269,7 @@ def _score_backchannels(board: Board, scene, samples, runs, how: Scoring) -> Non
     for sample in samples:
         run, within = runs[sample.id], sample.truth["input_seconds"]
         results[sample.id] = v1_rules.backchannels(
-            how.speech(run),
+            layout.official_speech(run, how) if how.mode is Mode.COMPAT else how.speech(run),
             heard(sample, run, how, how.mode),
             within,
             sample.truth["people"],
