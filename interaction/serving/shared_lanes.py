@@ -155,7 +155,7 @@ class SharedLanes:
                 else:
                     each.output.set_result(output)
 
-    def _step(self, batch: Sequence[_Waiting]) -> list[LaneOutput | Exception | None]:
+    def _step(self, batch: Sequence[_Waiting]) -> list[LaneOutput | Exception]:
         """Outputs, or what is wrong with an input. `Lanes` moves all lanes of a step or none."""
         row: list[LaneInput | None] = [None] * self.lanes
         for each in batch:
@@ -170,4 +170,4 @@ class SharedLanes:
         with self._lock:
             self._seconds.append(time.perf_counter() - began)
             self.steps += 1
-        return [outputs[each.lane] for each in batch]
+        return [output for output in (outputs[each.lane] for each in batch) if output is not None]
