@@ -425,19 +425,19 @@ def test_the_command_ends_as_it_is_told(tmp_path, number, status):
         "--lanes", str(LANES), "--port", "0", "--drain-seconds", "0.5",
         "--compilation-cache", os.environ["JAX_COMPILATION_CACHE_DIR"],
     ]  # fmt: skip
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    said = [child.stdout.readline(), child.stdout.readline()]
-    found = re.search(r"listening on (ws://127\.0\.0\.1:\d+/)", said[1])
-    assert found, said
-    client = Remote(found[1], timeout=300)
-    try:
-        session = client.converse(sample())
-        child.send_signal(number)
-        assert child.wait(60) == status
-        with pytest.raises((ConnectionError, aiohttp.ClientError)):
-            play_on(session)
-        session.close()
-    finally:
-        client.shut_down()
-        child.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            said = [child.stdout.readline(), child.stdout.readline()]
+            found = re.search(r"listening on (ws://127\.0\.0\.1:\d+/)", said[1])
+            assert found, said
+            client = Remote(found[1], timeout=300)
+            session = client.converse(sample())
+            child.send_signal(number)
+            assert child.wait(60) == status
+            with pytest.raises((ConnectionError, aiohttp.ClientError)):
+                play_on(session)
+            session.close()
+            client.shut_down()
+        finally:
+            child.kill()

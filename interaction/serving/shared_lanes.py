@@ -146,8 +146,7 @@ class SharedLanes:
                 outputs = await self._in_thread(functools.partial(self._step, batch))
             except Exception as error:
                 self.broken.set()
-                failed = StepError(f"the model's step failed: {error}")
-                outputs: list[LaneOutput | Exception] = [failed] * len(batch)
+                outputs = [StepError(f"the model's step failed: {error}")] * len(batch)
             for each, output in zip(batch, outputs, strict=True):
                 if each.output.done():  # its session is gone
                     continue
@@ -171,5 +170,4 @@ class SharedLanes:
         with self._lock:
             self._seconds.append(time.perf_counter() - began)
             self.steps += 1
-        moved = [outputs[each.lane] for each in batch]
-        return [output for output in moved if output is not None]  # all of them: each had an input
+        return [output for output in (outputs[each.lane] for each in batch) if output is not None]
