@@ -116,6 +116,8 @@ def table(found: dict) -> str:
     spent = sum(system["processor_seconds"] for system in found["systems"])
     lines.append("")
     lines.append(
+        "n is that of the system with most samples; – where a figure applies to none of a system's "
+        "(strict v1.5 asks only of who was speaking). "
         f"One sample per scene, seed {found['evaluation']['seed']}, {found['mode']} scoring, "
         f"{found['clock']}, words by the ears `{found['evaluation']['ears']}`; "
         f"{wall / 60:.1f} minutes in {how} processes; {spent:,.0f} s of processor time, so "
