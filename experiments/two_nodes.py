@@ -5,8 +5,9 @@
 Question: does a training that loses a process, and is then told to stop, arrive where one that was
 left alone arrives? Cost: a few minutes of two CPU cores, most of it compiling. Expectation: the
 same losses within 1e-4 relative, every step there, at most one interval of steps done twice.
-Finding: none yet; it has not been run to its end. It writes figures and a transcript beside this
-file, as `.json` and `.txt`.
+Finding: `two_nodes.json` and the transcript `two_nodes.txt` beside this file: killed after step 13,
+resumed from step 2 (it saves every six seconds), told to stop after step 26, saved at 29 and went
+on; all 50 losses are those of one process, bit for bit.
 
 The cluster runs on this machine (`tests/slurm_for_tests.py`): two node daemons, real scheduling,
 real requeues, one kernel. The network between nodes is the loopback.
@@ -36,7 +37,6 @@ ENVIRONMENT = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    "JAX_SHARE_BINARY_BETWEEN_HOSTS": "1",
 }
 INTERESTING = re.compile(r"exit status|resumed at|saving, then|process \d of|\d+/\d+ .*loss=")
 
@@ -63,7 +63,9 @@ class Transcript:
         """Runs a command; what it said."""
         self.add("$ " + " ".join(words))
         done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=ROOT)
-        self.add(done.stdout + done.stderr)
+        said = (done.stdout + done.stderr).splitlines()
+        kept = (line for line in said if "INFO:absl:" not in line or INTERESTING.search(line))
+        self.add("\n".join(line[:160] for line in kept))
         done.check_returncode()
         return done.stdout.strip()
 
