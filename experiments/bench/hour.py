@@ -9,8 +9,9 @@ Expectation: ratio at most 1.05, resident memory flat, no trace after warm-up.
 Finding: `experiments/bench/hour.json` and the curve `experiments/bench/hour.png`. Against a fresh
 session the ratio is 1.03 (1.02 to 1.05), against one whose store of 1,024 slots is just full 0.99
 (0.97 to 1.01); a full store against a tenth of one costs 1.03 (1.01 to 1.04). Only filled blocks of
-the store are read, so a fresh session is a little cheaper; with a store of 4,096 slots that was 1.16
-(1.14 to 1.17). Memory is flat, nothing is traced again. The session listens: it says and sees nothing.
+the store are read, so a fresh session is a little cheaper; with a store of 4,096 slots that was
+1.16 (1.14 to 1.17). Memory is flat, nothing is traced again. The session listens: it says and sees
+nothing.
 """
 
 import argparse
