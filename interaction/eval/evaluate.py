@@ -305,8 +305,8 @@ def score(
     known = stored_figures(evaluation, part, runs, place)
     if known is not None:
         return known
-    ears: Ears = ears_of(evaluation, part.suite).build()  # type: ignore[assignment]
-    judge: Judge = evaluation.judge.build()  # type: ignore[assignment]
+    ears: Ears = ears_of(evaluation, part.suite).build()
+    judge: Judge = evaluation.judge.build()
     figures = [
         figure
         for mode in evaluation.modes

@@ -62,6 +62,6 @@ class GeneratedPlan:
     def sessions(self, index: int) -> list[Made]:
         """The one session of a number."""
         made = curriculum if isinstance(self.config, CurriculumConfig) else conversations
-        turns = made(self.config, self.split).micro_turns(index)  # type: ignore[arg-type]
+        turns = made(self.config, self.split).micro_turns(index)
         turns, _ = fitting(turns, self.config)
         return [Made(turns, f"{self.split.value} session {index}, seed {self.config.seed}")]
