@@ -91,7 +91,7 @@ SHOWN_BEHAVIOURS = (
     ("delegate", 1.2),
 )
 
-# The last: more names, stories and harmless things than the few that were learnt by heart.
+# The fifth: more names, stories and harmless things than the few that were learnt by heart.
 WIDER_BEHAVIOURS = (
     ("digits", 0.8),
     ("ask", 0.9),
@@ -109,7 +109,25 @@ WIDER_BEHAVIOURS = (
     ("translate", 0.8),
     ("delegate", 1.2),
 )
-PARTS = ("late", "clock", "shown", "wider")
+# All of it once more, with what the part before gave up.
+WHOLE_BEHAVIOURS = (
+    ("digits", 1.0),
+    ("ask", 1.1),
+    ("pause", 0.6),
+    ("for_others", 1.5),
+    ("count_aloud", 0.7),
+    ("story", 0.5),
+    ("requests", 2.2),
+    ("chatter", 1.2),
+    ("in_seconds", 1.9),
+    ("every_seconds", 1.9),
+    ("how_long", 0.8),
+    ("cue", 2.4),
+    ("check_counting", 1.4),
+    ("translate", 0.9),
+    ("delegate", 1.5),
+)
+PARTS = ("late", "clock", "shown", "wider", "whole")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -162,6 +180,15 @@ def get_config(arg: str = "") -> ConfigDict:
         config.curriculum.plain.made_up_motions = 0.4
         config.curriculum.plain.mixture = dict(
             digits=0.44, negatives=0.2, quiet=0.02, flashes=0.08, kicks=0.23, still=0.03
+        )
+        config.optimizer.learning_rate = 1.0e-3
+    if arg == "whole":
+        config.start, config.steps = "runs/mini_wider/final", 2400
+        config.curriculum.update(seed=5, behaviours=WHOLE_BEHAVIOURS, plain_share=0.26)
+        config.curriculum.update(seen_share=0.3, missed_share=0.01, late_share=0.15)
+        config.curriculum.plain.update(made_up_motions=0.55, late_share=0.1, warp=0.15)
+        config.curriculum.plain.mixture = dict(
+            digits=0.44, negatives=0.2, quiet=0.02, flashes=0.07, kicks=0.24, still=0.03
         )
         config.optimizer.learning_rate = 1.0e-3
     return config

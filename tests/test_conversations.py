@@ -56,6 +56,20 @@ def test_events_are_counted_at_the_first_border(spoken, kind, seed):
     assert min(errors) > -1e-6 and max(errors) < 0.2
 
 
+@pytest.mark.parametrize("kind", ["digits", "kicks"])
+def test_some_answers_come_a_micro_turn_late_where_there_is_room(spoken, kind):
+    late = talk.Conversations(dataclasses.replace(SMALL, late_share=1.0), tiny_bank(), Split.TRAIN)
+    moved = 0
+    for seed in range(4):
+        on_time, scene = spoken.scene(seed, kind), late.scene(seed, kind)
+        ends = [a.micro_turn for a in on_time.answers[1:]] + [on_time.micro_turns]
+        for before, after, end in zip(on_time.answers, scene.answers, ends, strict=True):
+            room = end - before.micro_turn > 4
+            assert after == dataclasses.replace(before, micro_turn=before.micro_turn + room)
+            moved, stayed = moved + room, stayed + (not room)
+    assert moved and (stayed or kind == "kicks")
+
+
 @pytest.mark.parametrize("kind", ["negatives", "quiet", "still"])
 def test_nothing_is_put_out_where_nothing_is_asked(spoken, kind):
     for seed in range(3):

@@ -1,5 +1,7 @@
 """The curriculum: every behaviour gives sessions whose truth holds, and that weave and fit."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from interaction.data.curriculum.sessions import (
 from interaction.data.digits import TEST_VOICES, TRAIN_VOICES
 from interaction.data.pipeline import fitted
 from interaction.data.voices import EspeakVoice, espeak_words, resized
+from interaction.microturn import MICRO_TURN_SECONDS
 from interaction.streams.audio import CHUNK
 from interaction.streams.layout import WeaveConfig
 from interaction.streams.text import ByteTokenizer, ChannelReader
@@ -50,6 +53,28 @@ def test_what_is_due_lies_after_what_calls_for_it_and_never_overlaps(supply, beh
         turns = to_micro_turns(session, np.random.default_rng(0))
         woven = fitted(turns, CONFIG)
         assert len(woven.slots.stream) <= CONFIG.slots
+
+
+def test_answers_of_training_come_late_now_and_then_and_what_has_its_time_never():
+    config = CurriculumConfig(late_share=0.5)
+    found = {}
+    for split in Split:
+        sessions = Curriculum(config, None, split)
+        for behaviour in ("in_seconds", "start_and_stop"):
+            errors = [
+                (due.border - due.after) / MICRO_TURN_SECONDS
+                for seed in range(8)
+                for due in sessions.session(seed, behaviour, varied=False).due
+                if due.behaviour in ("in seconds", "start", "stop")
+            ]
+            found[split, behaviour] = errors
+    assert max(found[Split.TRAIN, "in_seconds"]) < 1e-6  # the word comes when its time has come
+    assert 2.0 < max(found[Split.TRAIN, "start_and_stop"]) < 4.0
+    assert max(found[Split.TEST, "start_and_stop"]) < 2.0  # 0.2 s, and the way to the border
+    for behaviour in UNBANKED:
+        for seed in range(2):
+            due = Curriculum(config, None, Split.TRAIN).session(seed, behaviour, varied=False).due
+            assert all(a.ends <= b.micro_turn for a, b in itertools.pairwise(due))
 
 
 def test_a_seed_gives_the_same_session_and_splits_differ(supply):

@@ -97,6 +97,7 @@ class DataConfig:
             et al. 2019, arXiv 1904.08779).
         slip_share: share of answers that the history holds as missed or wrong, and of other sounds
             that it holds as answered; the decision to slip is not learnt, what follows it is.
+        late_share: share of answers that come one micro-turn late, where the next one leaves room.
         noise_share: share of conversations with noise added.
         signal_to_noise: dB, lowest and highest.
         loss_share: share of conversations that lose or delay some chunks.
@@ -119,6 +120,7 @@ class DataConfig:
     warp: float = 0.1
     masked_share: float = 0.3
     slip_share: float = 0.08
+    late_share: float = 0.0
     noise_share: float = 0.6
     signal_to_noise: tuple[float, float] = (5.0, 30.0)
     loss_share: float = 0.02
@@ -140,7 +142,7 @@ class DataConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 10")
         for name in (
             "human_share", "noise_share", "loss_share", "masked_share", "slip_share",
-            "made_up_motions",
+            "late_share", "made_up_motions",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in 0..1")

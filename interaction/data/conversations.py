@@ -28,6 +28,7 @@ from interaction.streams.layout import WeaveConfig
 from interaction.types import AudioChunk, MicroTurn
 
 _GRID = Grid()
+_ANSWER_LENGTH = 4  # micro-turns that the longest answer takes, and lies before the next one
 _MOST_TOGETHER = WeaveConfig().max_audio_chunks
 _SPLIT_KEY = {Split.TRAIN: 1, Split.TEST: 2}
 
@@ -86,6 +87,7 @@ class Conversations:
         offset = int(random.integers(0, self.config.time_offset + 1))
         start = offset if random.random() < 0.5 else 0
         arrivals = self.arrivals(random, scene.micro_turns)
+        scene = self._late(random, scene)
         return dataclasses.replace(
             scene,
             arrivals=arrivals,
@@ -162,10 +164,10 @@ class Conversations:
             clip, heard = self._digit(random)
             end = here / SAMPLE_RATE + heard.end
             micro_turn = first_border_after(end + self.config.answer_delay)
-            if micro_turn < last + 4:
-                here += CHUNK * (last + 4 - micro_turn)
+            if micro_turn < last + _ANSWER_LENGTH:
+                here += CHUNK * (last + _ANSWER_LENGTH - micro_turn)
                 continue
-            if micro_turn + 4 > len(wave) // CHUNK:
+            if micro_turn + _ANSWER_LENGTH > len(wave) // CHUNK:
                 break
             wave[here : here + len(heard.samples)] += heard.samples
             answers.append(Answer(micro_turn, clip.label, clip.label + 1, end, clip.name))
@@ -181,7 +183,7 @@ class Conversations:
             wave[here : here + len(part)] += part
             here += len(part) + int(random.uniform(0.05, 1.2) * SAMPLE_RATE)
             micro_turn = first_border_after(min(here, len(wave)) / SAMPLE_RATE)
-            after_last = not answers or micro_turn >= answers[-1].micro_turn + 4
+            after_last = not answers or micro_turn >= answers[-1].micro_turn + _ANSWER_LENGTH
             if after_last and random.random() < self.config.slip_share / 2:
                 digit = int(random.integers(10))
                 end = here / SAMPLE_RATE
@@ -198,6 +200,18 @@ class Conversations:
         spoken = wrong + answer.spoken - answer.written
         return dataclasses.replace(answer, written=wrong, spoken=spoken, slip=Slip.WRONG)
 
+    def _late(self, random, scene: Scene) -> Scene:
+        """Now and then an answer comes a micro-turn late: who has missed it is to say it then."""
+        if not self.config.late_share:
+            return scene
+        answers = list(scene.answers)
+        ends = [answer.micro_turn for answer in answers[1:]] + [scene.micro_turns]
+        for index, (answer, end) in enumerate(zip(answers, ends, strict=True)):
+            room = end - answer.micro_turn > _ANSWER_LENGTH
+            if room and random.random() < self.config.late_share:
+                answers[index] = dataclasses.replace(answer, micro_turn=answer.micro_turn + 1)
+        return dataclasses.replace(scene, answers=tuple(answers))
+
     def _digits_between(self, random, wave: np.ndarray, events) -> list[Answer]:
         """Up to six digits, put where their answers leave those of `events` alone."""
         taken = [first_border_after(end + self.config.event_delay) for end in events]
@@ -207,9 +221,9 @@ class Conversations:
             here = int(random.integers(max(1, len(wave) - len(heard.samples) - 4 * CHUNK)))
             end = here / SAMPLE_RATE + heard.end
             micro_turn = first_border_after(end + self.config.answer_delay)
-            apart = all(abs(micro_turn - other) >= 4 for other in taken)
+            apart = all(abs(micro_turn - other) >= _ANSWER_LENGTH for other in taken)
             free = not np.any(wave[here : here + len(heard.samples)])
-            if apart and free and micro_turn + 4 <= len(wave) // CHUNK:
+            if apart and free and micro_turn + _ANSWER_LENGTH <= len(wave) // CHUNK:
                 wave[here : here + len(heard.samples)] += heard.samples
                 answers.append(Answer(micro_turn, clip.label, clip.label + 1, end, clip.name))
                 taken.append(micro_turn)

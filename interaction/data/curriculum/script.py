@@ -111,11 +111,23 @@ class Script:
         bank: clips of people, noises and the like. With it, voices are varied in the size of
             their throats too: there are few of them to learn from.
         text_share: how often an instruction is typed.
+        late_share: how often an answer in training comes one micro-turn late, or two: who has not
+            answered in time is to answer then, and not never.
     """
 
-    def __init__(self, random, split: Split, micro_turns: int, bank, *, text_share: float = 0.3):
+    def __init__(
+        self,
+        random,
+        split: Split,
+        micro_turns: int,
+        bank,
+        *,
+        text_share: float = 0.3,
+        late_share: float = 0.0,
+    ):
         self.random, self.split, self.bank = random, split, bank
         self.micro_turns, self.text_share = micro_turns, text_share
+        self.late_share = late_share if split is Split.TRAIN else 0.0
         self.sound = np.zeros(micro_turns * CHUNK, np.float32)
         self.now = float(random.uniform(0.1, 0.8))
         self.due: list[Due] = []
@@ -229,10 +241,14 @@ class Script:
     def answer(self, behaviour: str, after: float, *, delay: float = ANSWER_DELAY, **what) -> Due:
         """Something is due after `after` + `delay` seconds, or when the word before it is over.
 
+        What has no delay is due at its moment, and is never late (`late_share`).
+
         Raises:
             Full: it does not fit into the session.
         """
         micro_turn = first_border_after(after + delay)
+        if delay > 0 and self.late_share and self.random.random() < self.late_share:
+            micro_turn += 1 if self.random.random() < 0.7 else 2
         if self.due:
             micro_turn = max(micro_turn, self.due[-1].ends)
         due = Due(micro_turn, behaviour, after=after, **what)

@@ -60,6 +60,7 @@ class CurriculumConfig:
         seen_share: share of sessions with an episode of `SEEN`.
         text_share: share of instructions that are typed.
         missed_share: share of answers that the history holds as missed, with no loss on them.
+        late_share: share of answers of training that come one or two micro-turns late.
         behaviours: names of `HEARD` -> how often each is drawn; () for all alike.
         plain: the plain conversations, the noise and the impairment of chunks.
         slots, audio, patches, speech, chunks: static sizes of a batch.
@@ -72,6 +73,7 @@ class CurriculumConfig:
     seen_share: float = 0.12
     text_share: float = 0.3
     missed_share: float = 0.03
+    late_share: float = 0.0
     behaviours: tuple[tuple[str, float], ...] = ()
     plain: DataConfig = DataConfig()
     slots: int = 608
@@ -81,7 +83,7 @@ class CurriculumConfig:
     chunks: int = 40
 
     def __post_init__(self):
-        for name in ("plain_share", "seen_share", "text_share", "missed_share"):
+        for name in ("plain_share", "seen_share", "text_share", "missed_share", "late_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in 0..1")
         for name, weight in self.behaviours:
@@ -176,8 +178,14 @@ class Curriculum:
         )
 
     def _script(self, random, micro_turns: int) -> Script:
-        share = self.config.text_share
-        return Script(random, self.split, micro_turns, self.bank, text_share=share)
+        return Script(
+            random,
+            self.split,
+            micro_turns,
+            self.bank,
+            text_share=self.config.text_share,
+            late_share=self.config.late_share,
+        )
 
     def _heard(self, random, behaviour: str | None) -> Session | None:
         count = self.config.micro_turns

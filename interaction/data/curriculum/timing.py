@@ -44,7 +44,8 @@ def _understood(script: Script, said: Said, seconds: int, word: str) -> None:
     for text, shown in ((words.NUMBERS[seconds], str(seconds)), (word, word)):
         if text in ends:
             script.answer("shown", ends[text], write=shown)
-    script.answer("clock", said.end, write=str(seconds))
+    begins = output_seconds(first_border_after(said.end + ANSWER_DELAY))
+    script.answer("clock", begins, delay=0.0, write=str(seconds))
     if word not in ends:
         script.answer("shown", said.end + MICRO_TURN_SECONDS, write=word)
 
