@@ -66,8 +66,8 @@ def test_some_answers_come_a_micro_turn_late_where_there_is_room(spoken, kind):
         for before, after, end in zip(on_time.answers, scene.answers, ends, strict=True):
             room = end - before.micro_turn > 4
             assert after == dataclasses.replace(before, micro_turn=before.micro_turn + room)
-            moved, stayed = moved + room, stayed + (not room)
-    assert moved and (stayed or kind == "kicks")
+            moved += room
+    assert moved
 
 
 @pytest.mark.parametrize("kind", ["negatives", "quiet", "still"])
