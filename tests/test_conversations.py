@@ -68,6 +68,7 @@ def test_some_answers_come_a_micro_turn_late_where_there_is_room(spoken, kind):
             assert after == dataclasses.replace(before, micro_turn=before.micro_turn + room)
             moved += room
     assert moved
+    assert not late.scene(0, "quiet").answers
 
 
 @pytest.mark.parametrize("kind", ["negatives", "quiet", "still"])

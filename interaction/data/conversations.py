@@ -202,7 +202,7 @@ class Conversations:
 
     def _late(self, random, scene: Scene) -> Scene:
         """Now and then an answer comes a micro-turn late: who has missed it is to say it then."""
-        if not self.config.late_share:
+        if not self.config.late_share or not scene.answers:
             return scene
         answers = list(scene.answers)
         ends = [answer.micro_turn for answer in answers[1:]] + [scene.micro_turns]
