@@ -1,9 +1,11 @@
 """Question: what of the curriculum has a checkpoint learnt, on voices and scenes held out?
 
 Command:
-    python launch.py eval --suite small_world --ears text --mode strict --size 40 --seed 4000 \\
-      --system silent,oracle,model:checkpoints/nano,model:checkpoints/mini --out eval
-    python -m experiments.small_world eval/report.json --out checkpoints/mini/small_world.json
+    python launch.py eval --suite small_world --ears text --mode strict --size 40 --seed 7000 \\
+      --system silent,oracle,model:checkpoints/nano --out eval
+    the same with `--size 100 --system model:checkpoints/mini --out eval_mini`, then
+    python -m experiments.small_world eval/report.json eval_mini/report.json \\
+      --out checkpoints/mini/small_world.json
     and with `--size 10 --system stitched,model:checkpoints/mini --out beside`, the time that
     computing takes left out:
     python -m experiments.small_world beside/report.json --clock 0 \\
@@ -77,10 +79,22 @@ def rows_of(report: dict, clock: str) -> dict[str, dict]:
     }
 
 
-def table(report: dict, clock: str) -> str:
+def together(reports: list[dict], clock: str) -> tuple[list[str], dict[str, dict]]:
+    """The systems of several reports of one seed, and figure -> what every system has.
+
+    A set of fewer sessions is the first ones of a larger set, so each figure has its own n.
+    """
+    systems, rows = [], {}
+    for report in reports:
+        systems += [system["name"] for system in report["systems"]]
+        for name, row in rows_of(report, clock).items():
+            rows.setdefault(name, {**row, "systems": {}})["systems"].update(row["systems"])
+    return systems, rows
+
+
+def table(systems: list[str], rows: dict[str, dict]) -> str:
     """The figures of every system as Markdown."""
-    systems = [system["name"] for system in report["systems"]]
-    rows = rows_of(report, clock)
+    rows = dict(rows)
     f1 = {system: delegation_f1(rows, system) for system in systems}
     rows["delegation: F1"] = {"name": "delegation: F1", "systems": f1}
     lines = ["| what | goal | " + " | ".join(systems) + " |"]
@@ -96,12 +110,11 @@ def table(report: dict, clock: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("report")
+    parser.add_argument("report", nargs="+", type=pathlib.Path)
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="measured")
     parser.add_argument("--out", type=pathlib.Path, help="the rows as JSON")
     options = parser.parse_args()
-    report = json.loads(pathlib.Path(options.report).read_text())
-    print(table(report, options.clock))
+    found = together([json.loads(path.read_text()) for path in options.report], options.clock)
+    print(table(*found))
     if options.out:
-        rows = rows_of(report, options.clock)
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        options.out.write_text(json.dumps(found[1], indent=1) + "\n")
