@@ -272,21 +272,14 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
 
 def _serve(options: argparse.Namespace) -> int:
     from interaction.data.voices import require
-    from interaction.models.checkpoint import load_model
-    from interaction.serving.compilation_cache import use_compilation_cache
 
     try:
         require("aiohttp", "serve")
     except ImportError as error:
         raise ValueError(str(error)) from error
-    from interaction.serving.server import serve
+    from interaction.serving import command
 
-    use_compilation_cache(options.compilation_cache)
-    names = (
-        "lanes", "host", "port", "seed", "drain_seconds", "idle_seconds", "sigterm_status",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names}
-    return serve(*load_model(options.checkpoint), **given)
+    return command.run(options)
 
 
 def _submit(options: argparse.Namespace) -> int:

@@ -71,6 +71,8 @@ def get_config(arg: str = "") -> ConfigDict:
         balance_rate=0.0,  # the router stays as released
         groups=groups,
     )
+    config.batch = 128  # conversations; 32 devices take 4 each, one at a time
+    config.accumulate = 4
     config.steps = SECOND if arg == "new" else STEPS
     config.seed = 0
     config.compute = "bfloat16"

@@ -39,8 +39,9 @@ HERE = pathlib.Path(__file__).parent
 MEMORY = {"v5e": 16 << 30, "v5p": 95 << 30, "v6e": 32 << 30, "tpu7x": 96 << 30, "h200": 141e9}
 USABLE = 0.8
 FROZEN_BYTES = 2  # bfloat16, as released
-# float32: itself, running mean, two moments, gradient; and its bfloat16 copy in the step.
-TRAINED_BYTES = 4 + 4 + 8 + 4 + 2
+# float32: itself, running mean, two moments, sum of the parts' gradients; bfloat16: its copy in the
+# step and the gradient of one part.
+TRAINED_BYTES = 4 + 4 + 8 + 4 + 2 + 2
 CONTEXT = 8192  # slots of a training sequence
 SLOTS_ON_A_CHIP = 8192
 UTILISATION = (0.2, 0.4)

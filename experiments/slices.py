@@ -259,8 +259,9 @@ most 92 % of HBM); the compiled rows above show what else a program needs.
 TRAINING_HEAD = f"""One conversation of {SLOTS} slots on every device that shares a batch; layers, scores of attention
 and logits computed again in the backward pass, in parts (`query_slots`, `text_slots` of the
 configuration); AdamW and a running mean in float32 (16 bytes a parameter). Not in the state's share
-are the bfloat16 copy and its gradient, 4 bytes a parameter; the compiled row has all. Experts take
-1.25 times their mean number of pairs, what is more is dropped and counted. Chip-hours are per
+are the bfloat16 copy and its gradient, 4 bytes a parameter; the compiled row has all. A batch in parts
+(`accumulate`) keeps the activations of one part and adds the float32 sum of gradients, 4 bytes a
+parameter. Experts take 1.25 times their mean number of pairs, what is more is dropped and counted. Chip-hours are per
 billion slots at the computed least time; at a share u of it they are 1/u times as many: N billion
 slots cost N times the last column.
 

@@ -234,8 +234,8 @@ class Batches:
 
 @pytest.mark.slow
 def test_a_fine_tune_trains_what_it_names_and_nothing_else(release, tmp_path, monkeypatch):
-    """The loop as it is, three steps, forward and backward in bfloat16; the second stage begins
-    at step 1, and a group's first step has the rate 0."""
+    """The loop as it is, three steps, forward and backward in bfloat16, each batch in two parts;
+    the second stage begins at step 1, and a group's first step has the rate 0."""
     source, config, native = release
     monkeypatch.setattr(loop, "make_batches", lambda *_, **__: Batches(config))
     fine_tune = inkling_small_finetune
@@ -253,6 +253,7 @@ def test_a_fine_tune_trains_what_it_names_and_nothing_else(release, tmp_path, mo
         compute=Compute.BFLOAT16,
         steps=3,
         batch=2,
+        accumulate=2,
         workers=0,
         log_every=1,
     )

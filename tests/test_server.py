@@ -7,28 +7,14 @@ wrong with a message is told in one sentence, and no lane is lost.
 
 import asyncio
 import concurrent.futures
-import json
-import os
-import pathlib
-import re
-import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 
-import numpy as np
 import pytest
 
-from interaction.eval.records import SAMPLE_RATE, Kind, Sample
 from interaction.eval.runner import play
 from interaction.eval.systems.model import Model
 from interaction.eval.systems.remote import Remote
-from interaction.models.checkpoint import save_model
-from interaction.session.lanes import Lanes
-from interaction.session.wire import WireError, from_pcm, read_input, to_pcm
 from interaction.streams.events import TextEvent
 from interaction.streams.weave import LaneInput
 from interaction.types import Control
@@ -40,67 +26,28 @@ pytest.importorskip("aiohttp.web")
 import aiohttp
 
 from interaction.serving.server import Server
-from interaction.serving.shared_lanes import AllTakenError, SharedLanes, StepError
+from interaction.serving.shared_lanes import AllTakenError, SharedLanes, StepError, lanes_of_model
+from tests.server_for_tests import (
+    BEGIN,
+    QUIET,
+    TALKS,
+    FirstLane,
+    Running,
+    assert_same,
+    play_on,
+    sample,
+)
 
-ROOT = pathlib.Path(__file__).parents[1]
-TALKS = 14  # a seed whose model says and voices something in every session of this file
 
-
-class Running:
-    """A server in a thread of its own."""
-
-    def __init__(self, shared, **keywords):
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.shared, self.server = shared, Server(shared, **keywords)
-        self.port = self.wait(self.server.start("127.0.0.1", 0))
-        self.url = f"ws://127.0.0.1:{self.port}/"
-
-    def wait(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(300)
-
-    def health(self):
-        address = f"http://127.0.0.1:{self.port}/health"
-        try:
-            with urllib.request.urlopen(address, timeout=60) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    def until_sessions(self, count):
-        end = time.monotonic() + 120
-        while self.health()[1]["sessions"] != count:
-            assert time.monotonic() < end, self.health()
-            time.sleep(0.02)
-
-    def exchange(self, *messages):
-        """Raw messages, strings or JSON values, on a connection of their own; the last answer."""
-
-        async def talk():
-            async with aiohttp.ClientSession() as client, client.ws_connect(self.url) as socket:
-                for message in messages:
-                    if isinstance(message, bytes):
-                        await socket.send_bytes(message)
-                    else:
-                        text = message if isinstance(message, str) else json.dumps(message)
-                        await socket.send_str(text)
-                    answer = await socket.receive_json(timeout=300)
-                return answer
-
-        return asyncio.run(talk())
-
-    def stop(self):
-        self.wait(self.server.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+def made():
+    """Lanes of the model, all free."""
+    return lanes_of_model(random_params(CONFIG, seed=TALKS), CONFIG, LANES)
 
 
 @pytest.fixture(scope="module")
 def lanes():
     """Compiled lanes, lent to one test after the other."""
-    shared = SharedLanes(random_params(CONFIG, seed=TALKS), CONFIG, lanes=LANES)
+    shared = SharedLanes(made)
     yield shared
     shared.shut_down()
 
@@ -133,45 +80,9 @@ def remote(serve):
         each.shut_down()
 
 
-class OwnLanes:
-    """A board of as many lanes, stepped directly: the first one holds the session."""
-
-    def __init__(self):
-        self._lanes = Lanes(random_params(CONFIG, seed=TALKS), CONFIG, lanes=LANES)
-        self.weave, self.grid = CONFIG.weave, CONFIG.grid
-        self.tokenizer = self._lanes.tokenizer
-
-    def begin(self, seed):
-        self._lanes.close(0)
-        self._lanes.open(seed=seed)
-
-    def step(self, given):
-        output = self._lanes.step([given] + [None] * (LANES - 1))[0]
-        assert output is not None
-        return output
-
-
 @pytest.fixture(scope="module")
 def own():
-    return Model(OwnLanes)
-
-
-def sample(name="s/1", seconds=2.0, **changes):
-    """Sound on the grid of 16 bits, as the wire carries it."""
-    random = np.random.default_rng(len(name) + ord(name[-1]))
-    wave = random.normal(0, 0.1, round(seconds * SAMPLE_RATE)).astype(np.float32)
-    return Sample("toy", "scene", name, seconds, audio=from_pcm(to_pcm(wave)), **changes)
-
-
-def assert_same(found, wanted):
-    kinds = {event.kind for event in wanted.events}
-    assert kinds == {Kind.TEXT, Kind.AUDIO}, "what is not put out is not compared"
-    assert [(e.t, e.kind) for e in found.events] == [(e.t, e.kind) for e in wanted.events]
-    for a, b in zip(found.events, wanted.events, strict=True):
-        if a.kind is Kind.AUDIO:
-            np.testing.assert_array_equal(a.payload, from_pcm(to_pcm(b.payload)))
-        else:
-            assert a.payload == b.payload
+    return Model(lambda: FirstLane(made()))
 
 
 # ---------------------------------------------------------------- the same as without a wire
@@ -242,10 +153,6 @@ def test_who_waits_at_once_shares_a_step(lanes, own):
 # ---------------------------------------------------------------- refusals
 
 
-BEGIN = {"type": "begin", "protocol": 1, "sample_rate": 16_000, "micro_turn_seconds": 0.2}
-QUIET = {"micro_turn": 0, "pcm": to_pcm(np.zeros(3200))}
-
-
 def test_one_session_too_many_is_refused_and_comes_in_later(remote):
     held = [remote().converse(sample(f"h/{n}")) for n in range(LANES)]
     with pytest.raises(ConnectionError, match=f"reports: all of lanes={LANES} lanes hold a sess"):
@@ -280,38 +187,6 @@ def test_a_session_that_cannot_begin_is_told_why(serve, message, sentence):
     answer = running.exchange(message)
     assert answer["type"] == "error" and sentence in answer["message"]
     running.until_sessions(0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"type": "begin"}, "type='begin' where type='input' is due"),
-        ({"micro_turn": 3}, "micro_turn=3 where micro_turn=0 is due"),
-        ({"micro_turn": True}, "input.micro_turn=True where a whole number is due"),
-        ({"ends": 0.1}, "ends=0.1 where micro_turn=0 ends at 0.2"),
-        ({"ends": 10**400}, "where a number is due"),
-        ({"audio": 3}, "input.audio=3 where a list is due"),
-        ({"audio": [3]}, "audio[0]=3 where an object is due"),
-        ({"audio": [{"micro_turn": 0}]}, "audio[0].pcm=None where a string is due"),
-        ({"audio": [{"micro_turn": 0, "pcm": "!"}]}, "audio[0].pcm is no base64"),
-        ({"audio": [{"micro_turn": 0, "pcm": "AAAA"}]}, "audio[0].pcm"),
-        (
-            {"audio": [{"micro_turn": 0, "pcm": to_pcm(np.zeros(7))}]},
-            "audio[0].pcm has 7 samples where 3200 are due",
-        ),
-        ({"audio": [QUIET | {"micro_turn": 1}]}, "audio[0].micro_turn=1 where one of 0..0"),
-        ({"audio": [QUIET, QUIET]}, "audio[1].micro_turn=0 where one of 0..0, each once"),
-        ({"video": [{"seconds": 0.1, "png": "AAAA"}]}, "video[0].png is no picture"),
-        ({"video": [{"seconds": -1, "png": ""}]}, "video[0].seconds=-1.0 where at least 0.0"),
-        ({"text": [{"seconds": 0, "source": "me", "text": ""}]}, "text[0].source='me' where one"),
-        ({"text": [{"seconds": 0, "source": "user"}]}, "text[0].text=None where a string is due"),
-        ({"tool_results": [3]}, "tool_results[0]=3 where a string is due"),
-    ],
-)
-def test_an_input_that_is_malformed_names_its_field(changes, sentence):
-    message = {"type": "input", "micro_turn": 0, "audio": [QUIET]} | changes
-    with pytest.raises(WireError, match=re.escape(sentence)):
-        read_input(message, micro_turn=0, samples=3200)
 
 
 def test_a_malformed_input_ends_its_session_alone(remote):
@@ -387,12 +262,6 @@ def test_sessions_that_do_not_end_are_told(remote):
     running.until_sessions(0)
 
 
-def play_on(session):
-    from interaction.session.exchange import MicroTurnInput
-
-    session.step(MicroTurnInput(0))
-
-
 def test_a_program_that_fails_is_said_and_seen(lanes, serve, monkeypatch):
     running = serve()
 
@@ -414,30 +283,3 @@ def test_a_taken_port_is_one_sentence(serve, lanes):
     running = serve()
     with pytest.raises(ValueError, match=f"port={running.port} cannot be listened on"):
         asyncio.run(Server(lanes).start("127.0.0.1", running.port))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGUSR2, 75)])
-def test_the_command_ends_as_it_is_told(tmp_path, number, status):
-    save_model(tmp_path / "tiny", random_params(CONFIG, seed=TALKS), CONFIG)
-    command = [
-        sys.executable, str(ROOT / "launch.py"), "serve", "--checkpoint", str(tmp_path / "tiny"),
-        "--lanes", str(LANES), "--port", "0", "--drain-seconds", "0.5",
-        "--compilation-cache", os.environ["JAX_COMPILATION_CACHE_DIR"],
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            said = [child.stdout.readline(), child.stdout.readline()]
-            found = re.search(r"listening on (ws://127\.0\.0\.1:\d+/)", said[1])
-            assert found, said
-            client = Remote(found[1], timeout=300)
-            session = client.converse(sample())
-            child.send_signal(number)
-            assert child.wait(60) == status
-            with pytest.raises((ConnectionError, aiohttp.ClientError)):
-                play_on(session)
-            session.close()
-            client.shut_down()
-        finally:
-            child.kill()

@@ -13,7 +13,7 @@ from interaction.launching import jobset, local, skypilot, slurm, submit
 from interaction.launching.job import Job, Resources, Serving
 from interaction.launching.status import REQUEUE, Outcome, outcome
 from interaction.launching.submit import Target, Through
-from tests.test_launching import (
+from tests.jobs_for_tests import (
     JOBSETS,
     SCHEMA,
     acting_in,

@@ -1,7 +1,8 @@
 """Jobs on a real SLURM of two nodes: found, signalled, killed, requeued, arrayed.
 
 In: `tests/slurm_for_tests.py`. Out: what processes that act as told, and the training loop with a
-model of seven numbers, leave behind. The interaction model itself on two nodes:
+model of seven numbers, leave behind; a server of a tiny model that answers a session, drains, is
+begun again and ends. Training the interaction model itself on two nodes:
 `experiments/two_nodes.py`.
 """
 
@@ -9,19 +10,26 @@ import importlib.util
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from interaction.eval.records import Kind
+from interaction.eval.runner import play
+from interaction.eval.systems.remote import Remote
 from interaction.launching import slurm, submit
-from interaction.launching.job import Job, Resources
+from interaction.launching.job import Job, Resources, Serving
 from interaction.launching.submit import Target, Through
-from tests import slurm_for_tests
-from tests.test_launching import ACTS
+from interaction.models.checkpoint import save_model
+from tests import server_for_tests, slurm_for_tests
+from tests.jobs_for_tests import ACTS
+from tests.models_for_tests import LIVE, LIVE_LANES, random_params
 from tests.test_multiprocess import LAUNCH, column
 
+ROOT = pathlib.Path(__file__).parents[1]
 WHY_NOT = slurm_for_tests.missing()
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
@@ -170,3 +178,57 @@ def test_training_on_two_nodes_killed_signalled_and_requeued(cluster, tmp_path):
     for name in ("step", "first", "order"):
         assert column(kept, name) == column(lines["one"], name)
     assert column(kept, "loss") == pytest.approx(column(lines["one"], "loss"), rel=1e-4)
+
+
+# ---------------------------------------------------------------- serving
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def until_healthy(port: int, status: int, seconds: float = 300.0) -> dict:
+    """What ``/health`` says once it answers with `status`; 0: once nothing answers."""
+    end = time.monotonic() + seconds
+    while (found := server_for_tests.health(port))[0] != status:
+        assert time.monotonic() < end, f"port={port} answers {found} after {seconds} s"
+        time.sleep(0.2)
+    return found[1]
+
+
+def test_a_server_answers_drains_is_begun_again_and_ends(cluster, tmp_path):
+    """By `launch.py serve` itself: SIGUSR2 as before the end of its time, then scancel."""
+    save_model(tmp_path / "tiny", random_params(LIVE, seed=server_for_tests.TALKS), LIVE)
+    port = free_port()
+    command = (
+        "serve", "--checkpoint", str(tmp_path / "tiny"), "--lanes", str(LIVE_LANES),
+        "--port", str(port), "--drain-seconds", "120",
+    )  # fmt: skip
+    job = Job(
+        name="serving", commands=(command,), root=str(ROOT), python=sys.executable,
+        logs=str(tmp_path / "logs"), resources=Resources(minutes=30),
+        serving=Serving("127.0.0.1", port, 120.0),
+    )  # fmt: skip
+    number = slurm.submit(job)
+    until_healthy(port, 200)
+    client = Remote(f"ws://127.0.0.1:{port}/", timeout=300)
+    assert {event.kind for event in play(client, server_for_tests.sample()).events} >= {Kind.AUDIO}
+    session = client.converse(server_for_tests.sample())
+    subprocess.run(["scancel", "--signal=USR2", number], check=True)
+    assert until_healthy(port, 503)["status"] == "ending"
+    server_for_tests.play_on(session)  # what runs is let go on
+    with pytest.raises(ConnectionError, match="is ending and takes no more sessions"):
+        client.converse(server_for_tests.sample())
+    session.close()
+    client.shut_down()
+    until_healthy(port, 0)
+    assert until_healthy(port, 200)["steps"] == 0  # requeued, and begun again
+    assert "Restarts=1" in state(number)
+    subprocess.run(["scancel", number], check=True)
+    until_gone(number)
+    assert "JobState=CANCELLED" in state(number)
+    log = (tmp_path / "logs" / f"serving-{number}.log").read_text()
+    assert log.count("listening on ") == log.count("ending: ") == 2, log
+    assert log.count("exit status 75: requeued") == 1

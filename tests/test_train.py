@@ -241,11 +241,14 @@ def test_weights_and_padding_of_the_text_loss(slots):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(*target.shape, MODEL.transformer.logits_size)).astype(np.float32)
     weight = rng.uniform(size=target.shape).astype(np.float32)
-    targets = dataclasses.replace(batch.targets, token_weight=weight)
+    batch = dataclasses.replace(
+        batch, targets=dataclasses.replace(batch.targets, token_weight=weight)
+    )
     loss, values = losses.text_loss(
         lambda hidden: hidden,
         jnp.asarray(logits),
-        dataclasses.replace(batch, targets=targets),
+        batch,
+        losses.counts(batch, MODEL, LossConfig()),
         MODEL,
         slots=slots,
     )
@@ -274,7 +277,8 @@ def test_what_is_heard_next_is_expected_from_the_frame_before_it():
     rng = np.random.default_rng(1)
     hidden = rng.normal(size=(*batch.slots.token.shape, MODEL.transformer.width))
     table = rng.normal(size=(MODEL.audio.bands * MODEL.audio.levels, MODEL.transformer.width))
-    found = losses.heard_loss(jnp.asarray(table, jnp.float32), jnp.asarray(hidden), batch)
+    whole = losses.counts(batch, MODEL, LossConfig())
+    found = losses.heard_loss(jnp.asarray(table, jnp.float32), jnp.asarray(hidden), batch, whole)
     errors = []
     for lane, stream in enumerate(batch.slots.stream):
         slots = np.flatnonzero((stream == Stream.AUDIO) & batch.slots.valid[lane])

@@ -105,25 +105,26 @@ def training_meshes(where: Slice, config: InteractionConfig) -> Iterator[MeshCon
 def for_training(where: Slice, config: TrainConfig, work: tally.Training) -> list[Choice]:
     """Meshes that hold the state of training, the fastest per conversation first.
 
-    Every device that shares a batch has one conversation of it.
+    Every device that shares a batch has one conversation of each of its parts.
     """
     found = []
     for mesh in training_meshes(where, config.model):
-        choice = weigh_training(where, with_mesh(config, mesh, mesh.batch_shards), work)
+        choice = weigh_training(where, with_mesh(config, mesh), work)
         if choice.held <= TRAINING_SHARE * where.known.memory:
             found.append(choice)
     return sorted(found, key=lambda choice: choice.seconds / choice.lanes)
 
 
-def with_mesh(config: TrainConfig, mesh: MeshConfig, rows: int) -> TrainConfig:
-    """The run over another mesh, with `rows` conversations a step."""
-    return dataclasses.replace(config, mesh=mesh, batch=rows)
+def with_mesh(config: TrainConfig, mesh: MeshConfig, rows: int | None = None) -> TrainConfig:
+    """The run over another mesh, with `rows` conversations a step; None: as few as there can be."""
+    least = mesh.batch_shards * config.accumulate
+    return dataclasses.replace(config, mesh=mesh, batch=rows or least)
 
 
 def weigh_training(where: Slice, config: TrainConfig, work: tally.Training) -> Choice:
     """What a step of `config` costs."""
     alone = dataclasses.replace(config.mesh, data=1)  # the state is repeated along ``data``
-    held = _trained_bytes(with_mesh(config, alone, alone.batch_shards))
+    held = _trained_bytes(with_mesh(config, alone))
     work = dataclasses.replace(work, rows=config.batch)
     phases = tally.train_step(config.model, work, config.mesh, held)
     return Choice(config.mesh, config.batch, held, phases, tally.seconds(phases, where))

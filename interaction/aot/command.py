@@ -49,7 +49,8 @@ class Asked:
         sessions: SERVE: at once.
         context: SERVE: slots that a global layer holds; None: the configuration's.
         input: SERVE: what a micro-turn brings.
-        rows: TRAIN: conversations of a step; None: one for each device that shares them.
+        rows: TRAIN: conversations of a step; None: one for each device that shares them, in each
+            part of the batch (`TrainConfig.accumulate`).
         conversation: TRAIN: their static sizes.
         capacity_factor: TRAIN: where experts are split (`TrainConfig`); None: room for all.
         dump: file for the optimised program's text; None: it is not kept.
@@ -206,7 +207,7 @@ def train(asked: Asked, values: Mapping[str, Any]) -> Report:
         layout = found[0].mesh
     else:
         layout = asked.mesh
-    config = choose.with_mesh(config, layout, asked.rows or layout.batch_shards)
+    config = choose.with_mesh(config, layout, asked.rows)
     choice = choose.weigh_training(where, config, work)
     if layout.expert > 1:
         config = dataclasses.replace(config, capacity_factor=asked.capacity_factor)
@@ -217,8 +218,9 @@ def train(asked: Asked, values: Mapping[str, Any]) -> Report:
     return Report(
         Step.TRAIN, where.name, where.chips, layout, config.batch, slots, slots, 0, program.state,
         received(
-            config.model, layout, Travel.PAIRS, config.batch * slots // layout.sequence,
-            item=work.item, capacity_factor=config.capacity_factor,
+            config.model, layout, Travel.PAIRS,
+            config.batch // config.accumulate * slots // layout.sequence, item=work.item,
+            capacity_factor=config.capacity_factor,
         ),
         made, choice.phases, choice.seconds,
     )  # fmt: skip
@@ -233,6 +235,7 @@ def training_work(config: TrainConfig, size: programs.Conversation) -> tally.Tra
         flow_draws=config.loss.flow_draws,
         recomputed=config.model.transformer.recompute is Recompute.LAYERS,
         item=2 if config.compute is Compute.BFLOAT16 else 4,
+        parts=config.accumulate,
     )
 
 

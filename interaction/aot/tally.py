@@ -266,6 +266,7 @@ class Training:
         flow_draws: of each chunk.
         recomputed: layers are computed again in the backward pass.
         item: bytes of a weight, of a state and of their gradients as they are computed with.
+        parts: of the batch that are computed one after the other.
     """
 
     rows: int
@@ -274,6 +275,7 @@ class Training:
     flow_draws: int
     recomputed: bool
     item: int = 4
+    parts: int = 1
 
 
 def forward_flops(
@@ -314,7 +316,9 @@ def train_step(
 
     Backward is twice forward, and with `recomputed` layers forward runs again. Each pass reads the
     weights that the device computes with; the optimiser reads and writes its part of the state.
-    Weights split along the batch's axes are gathered for every pass, their gradients scattered.
+    Weights split along the batch's axes are gathered for every pass, their gradients scattered. In
+    `parts`, every part has passes of its own, and the sum of gradients (4 bytes a parameter) is
+    read and written for each.
 
     Args:
         config: the model.
@@ -327,22 +331,29 @@ def train_step(
     passes = 4 if work.recomputed else 3
     slots = work.rows * work.slots / mesh.batch_shards / mesh.sequence
     moved = work.item * stack.width * slots
-    read, sent = 0.0, 0.0
+    read, sent, states = 0.0, 0.0, 0.0  # of weights in one part; sent states, of all slots
     gathered = mesh.fsdp * mesh.expert
     for attention, mlp in zip(stack.attention_kinds, stack.mlp_kinds, strict=True):
         weights = attention_weights(config, attention, mesh) + mlp_weights(config, mlp, mesh)
         dense = work.item * weights
         sent += passes * dense * (gathered - 1) / gathered
-        sent += 2 * (passes - 1) * reduced(moved, mesh.tensor)
+        states += 2 * (passes - 1) * reduced(moved, mesh.tensor)
         read += passes * dense
         if mlp is MlpKind.MOE:
             held = 3 * stack.experts / mesh.expert * stack.width * cut(stack.expert_width, mesh)
             read += passes * work.item * held
             away = (mesh.expert - 1) / mesh.expert
-            sent += 2 * (passes - 1) * moved * stack.experts_per_slot * away
+            states += 2 * (passes - 1) * moved * stack.experts_per_slot * away
             sent += passes * work.item * held * (mesh.fsdp - 1) / mesh.fsdp
             sent += reduced(work.item * held / mesh.fsdp, mesh.data)
     unembed = work.item * stack.width * cut(stack.vocabulary, mesh)
-    read += 3 * unembed + 2 * state_bytes
+    read += 3 * unembed
     sent += 3 * unembed * (gathered - 1) / gathered
-    return (Phase("step", Tally(passes * layers + 3 * heads, read, sent)),)
+    # A quarter of the state is parameters: of that size is the sum of their gradients.
+    summed = 2 * work.parts * state_bytes / 4 if work.parts > 1 else 0.0
+    done = Tally(
+        passes * layers + 3 * heads,
+        work.parts * read + 2 * state_bytes + summed,
+        work.parts * sent + states,
+    )
+    return (Phase("step", done),)

@@ -198,7 +198,7 @@ def read_native_config(path: Path | str) -> dict[str, Any]:
     """Content of `config.json`, checked to be of this format and version."""
     file = Path(path) / "config.json"
     if not file.exists():
-        raise CheckpointError(f"{path}: no config.json")
+        raise CheckpointError(f"{path}: no config.json{_of_a_training(Path(path))}")
     content = json.loads(file.read_text())
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise CheckpointError(
@@ -206,6 +206,18 @@ def read_native_config(path: Path | str) -> dict[str, Any]:
             f"want {FORMAT!r} {VERSION}"
         )
     return content
+
+
+def _of_a_training(folder: Path) -> str:
+    """What to load in place of a folder in which a training keeps its state."""
+    steps = [int(p.parent.name) for p in folder.glob("*/state") if p.parent.name.isdecimal()]
+    if not steps:
+        return ""
+    return (
+        f"; it holds the state of a training at step {max(steps)}, whose averaged parameters are "
+        "in final, latest or best beside it, and in no native checkpoint where the run began with "
+        "a release"
+    )
 
 
 def save_params(

@@ -8,8 +8,13 @@ import argparse
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="native checkpoint")
-    parser.add_argument("--lanes", type=int, default=4, metavar="N", help="sessions at once")
+    served = parser.add_mutually_exclusive_group(required=True)
+    served.add_argument("--checkpoint", metavar="DIR", help="native checkpoint")
+    served.add_argument("--artefact", metavar="DIR", help="of launch.py export, for this platform")
+    parser.add_argument(
+        "--lanes", type=int, metavar="N",
+        help="sessions at once (default: 4; an artefact's are those that it was exported with)",
+    )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address of the machine")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any that is free")
     parser.add_argument("--seed", type=int, default=0, help="of the noise, beside a session's id")

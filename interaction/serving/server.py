@@ -1,21 +1,21 @@
-"""A checkpoint behind a WebSocket: the other side of `docs/remote.md`.
+"""A model behind a WebSocket: the other side of `docs/remote.md`.
 
-In: a model, an address. Out: a process that answers sessions, one per connection and lane, until it
-is told to end; its health as JSON under ``/health``. Neither is encrypted, and anyone who reaches
-the port may come in: who serves others puts a proxy before it.
+In: lanes of a checkpoint or of an exported artefact, an address. Out: a process that answers
+sessions, one per connection and lane, until it is told to end; its health as JSON under
+``/health``. Neither is encrypted, and anyone who reaches the port may come in: who serves others
+puts a proxy before it.
 """
 
 import asyncio
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
 from interaction.launching.status import REQUEUE
-from interaction.models.config import InteractionConfig
-from interaction.serving.shared_lanes import SharedLanes
+from interaction.serving.shared_lanes import SharedLanes, Stepped
 from interaction.session.dialogue import Dialogue, seed_of
 from interaction.session.wire import (
     MAX_MESSAGE_BYTES,
@@ -40,7 +40,7 @@ class Server:
 
     def __init__(self, shared: SharedLanes, *, idle_seconds: float = 60.0):
         self._shared, self._idle = shared, idle_seconds
-        self._grid = shared.config.grid
+        self._grid = shared.grid
         self._talks: dict[asyncio.Future[None], web.WebSocketResponse] = {}
         self._ending = False
         app = web.Application()
@@ -134,8 +134,7 @@ class Server:
         shared = self._shared
         lane = await shared.open(seed_of(begin.id, shared.seed))
         try:
-            weave = shared.config.weave
-            dialogue = Dialogue(shared.tokenizer, weave, self._grid, begin.tools)
+            dialogue = Dialogue(shared.tokenizer, shared.weave, self._grid, begin.tools)
             await socket.send_json({"type": "ready", "protocol": PROTOCOL})
             now = 0
             while (message := await self._next(socket)) is not None:
@@ -177,10 +176,8 @@ async def _refuse(socket: web.WebSocketResponse, sentence: str) -> None:
 
 
 def serve(
-    params: dict,
-    config: InteractionConfig,
+    make: Callable[[], Stepped],
     *,
-    lanes: int,
     host: str,
     port: int,
     seed: int = 0,
@@ -188,7 +185,7 @@ def serve(
     idle_seconds: float = 60.0,
     sigterm_status: int = 0,
 ) -> int:
-    """Serve a model until a signal, or until its program fails.
+    """Serve lanes until a signal, or until their program fails.
 
     SIGTERM: `sigterm_status` once the sessions have ended, or `drain_seconds` later; a second
     signal ends it at once. SIGINT: the same, with 0; SIGUSR2, by which SLURM says that the time is
@@ -203,8 +200,8 @@ def serve(
     for name, value in (("drain_seconds", drain_seconds), ("idle_seconds", idle_seconds)):
         if not 0 <= value < float("inf") or (name == "idle_seconds" and not value):
             raise ValueError(f"{name}={value} is no time to wait")
-    print(f"compiling for lanes={lanes}", flush=True)
-    shared = SharedLanes(params, config, lanes=lanes, seed=seed)
+    print("compiling", flush=True)
+    shared = SharedLanes(make, seed=seed)
     try:
         server = Server(shared, idle_seconds=idle_seconds)
         statuses = {
@@ -233,7 +230,10 @@ async def _until_told(
     for number in statuses:
         loop.add_signal_handler(number, tell, number)
     host, port = address[0], await server.start(*address)
-    print(f"listening on ws://{host}:{port}/ and http://{host}:{port}/health", flush=True)
+    print(
+        f"listening on ws://{host}:{port}/ and http://{host}:{port}/health, lanes={shared.lanes}",
+        flush=True,
+    )
     await _first(told.wait(), shared.broken.wait())
     if shared.broken.is_set():
         print("error: the model's step failed", flush=True)

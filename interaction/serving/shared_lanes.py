@@ -1,8 +1,8 @@
 """The lanes of one process, shared by sessions that each go at a pace of their own.
 
-In: a model; sessions that open, step and close from an event loop. Out: what each one's lane puts
-out. All that touches the model runs in one thread. A step takes the inputs of every lane that waits
-when it begins; the other lanes stand still.
+In: a model or an artefact; sessions that open, step and close from an event loop. Out: what each
+one's lane puts out. All that touches the model runs in one thread. A step takes the inputs of every
+lane that waits when it begins; the other lanes stand still.
 """
 
 import asyncio
@@ -13,13 +13,16 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from interaction.microturn import MICRO_TURN_SECONDS
+from interaction.microturn import MICRO_TURN_SECONDS, Grid
 from interaction.models.config import InteractionConfig
-from interaction.session.lanes import LaneOutput, Lanes
+from interaction.session.dialogue import LaneText
+from interaction.session.lanes import Lanes
+from interaction.streams.layout import WeaveConfig
+from interaction.streams.text import Tokenizer
 from interaction.streams.weave import LaneInput
 
 WINDOW = 1_000  # steps that the percentiles are of
@@ -33,51 +36,80 @@ class StepError(RuntimeError):
     """The program itself failed: its state is lost, and with it every session."""
 
 
+class Stepped(Protocol):
+    """Lanes that step together (`session.lanes.Lanes`, `serving.artefact_lanes.ArtefactLanes`).
+
+    Attributes:
+        lanes: B.
+        weave, grid: sizes of what a lane takes.
+        tokenizer: reads the text.
+    """
+
+    lanes: int
+    weave: WeaveConfig
+    grid: Grid
+    tokenizer: Tokenizer
+
+    def open(self, *, seed: int) -> int:
+        """A fresh session; its lane."""
+        ...
+
+    def close(self, lane: int) -> None:
+        """The lane is free."""
+        ...
+
+    def step(self, inputs: Sequence[LaneInput | None]) -> Sequence[LaneText | None]:
+        """One micro-turn of every lane that has an input; ValueError: no lane has moved."""
+        ...
+
+
+def lanes_of_model(params: dict, config: InteractionConfig, lanes: int) -> Lanes:
+    """`lanes` free lanes of a model, compiled."""
+    if lanes < 1:
+        raise ValueError(f"lanes={lanes} must be at least 1")
+    made = Lanes(params, config, lanes=lanes)
+    made.warm_up()
+    for lane in range(lanes):
+        made.close(lane)
+    made.close(made.open())  # what opening compiles
+    return made
+
+
 @dataclasses.dataclass
 class _Waiting:
     """An input that waits for the next step."""
 
     lane: int
     given: LaneInput
-    output: "asyncio.Future[LaneOutput]"
+    output: "asyncio.Future[LaneText]"
 
 
 class SharedLanes:
-    """B lanes behind one thread, compiled when they are made.
+    """B lanes behind one thread.
 
     Args:
-        params: the whole tree, vocoder included.
-        config: the model.
-        lanes: B.
+        make: gives the lanes, all free and compiled; called in the thread.
         seed: beside each session's own.
 
     Attributes:
         lanes: B.
+        weave, grid, tokenizer: of the lanes.
         sessions: lanes that are taken.
         steps: taken since the start.
         broken: set once a step has failed (`StepError`).
     """
 
-    def __init__(self, params: dict, config: InteractionConfig, *, lanes: int, seed: int = 0):
-        if lanes < 1:
-            raise ValueError(f"lanes={lanes} must be at least 1")
-        self.lanes, self.sessions, self.steps, self.seed = lanes, 0, 0, seed
+    def __init__(self, make: Callable[[], Stepped], *, seed: int = 0):
+        self.sessions, self.steps, self.seed = 0, 0, seed
         self.broken = asyncio.Event()
         self._lock = threading.Lock()  # of what the thread counts
         self._seconds: collections.deque[float] = collections.deque(maxlen=WINDOW)
         self._waiting: list[_Waiting] = []
         self._stepper: asyncio.Task | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "lanes")
-        self._lanes = self._thread.submit(self._make, params, config).result()
-        self.config, self.tokenizer = self._lanes.config, self._lanes.tokenizer
-
-    def _make(self, params: dict, config: InteractionConfig) -> Lanes:
-        made = Lanes(params, config, lanes=self.lanes)
-        made.warm_up()
-        for lane in range(self.lanes):
-            made.close(lane)
-        made.close(made.open())  # what opening compiles
-        return made
+        self._lanes = self._thread.submit(make).result()
+        self.lanes, self.tokenizer = self._lanes.lanes, self._lanes.tokenizer
+        self.weave, self.grid = self._lanes.weave, self._lanes.grid
 
     async def open(self, seed: int) -> int:
         """A fresh session; its lane.
@@ -102,7 +134,7 @@ class SharedLanes:
         await self._in_thread(lambda: self._lanes.close(lane))
         self.sessions -= 1
 
-    async def step(self, lane: int, given: LaneInput) -> LaneOutput:
+    async def step(self, lane: int, given: LaneInput) -> LaneText:
         """One micro-turn of a lane, together with whoever else waits.
 
         Raises:
@@ -155,7 +187,7 @@ class SharedLanes:
                 else:
                     each.output.set_result(output)
 
-    def _step(self, batch: Sequence[_Waiting]) -> list[LaneOutput | Exception]:
+    def _step(self, batch: Sequence[_Waiting]) -> list[LaneText | Exception]:
         """Outputs, or what is wrong with an input. `Lanes` moves all lanes of a step or none."""
         row: list[LaneInput | None] = [None] * self.lanes
         for each in batch:

@@ -115,6 +115,7 @@ class Lanes:
         stack = dataclasses.replace(config.transformer, unroll=1)
         config = dataclasses.replace(config, transformer=stack)
         self.params, self.config = params, config
+        self.weave, self.grid = config.weave, config.grid
         self.tokenizer = tokenizer or read_tokenizer()
         self.lanes = lanes
         self._step = compile_step(config)

@@ -33,6 +33,7 @@ from interaction.models.parameters import init_params, param_axes
 from interaction.models.vocoder import load_vocoder
 from interaction.sharding import MeshConfig
 from interaction.train import checkpointing, losses, optimizer, processes, start
+from interaction.train import gradient as gradients
 from interaction.train.border import Border, Interruption, Stopped
 from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
@@ -62,6 +63,8 @@ class TrainConfig:
         optimizer: the optimiser.
         steps: steps in all.
         batch: conversations per step, B.
+        accumulate: parts of each batch that are computed one after the other, so that only one
+            part's activations are there (`train.gradient`): the same step, but for rounding.
         workers: processes that prepare data.
         mesh: devices that share each batch and the parameters, those of all processes together;
             on CPU each is a thread of its process.
@@ -89,6 +92,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: int = 1000
     batch: int = 16
+    accumulate: int = 1
     workers: int = 1
     mesh: MeshConfig = MeshConfig()
     capacity_factor: float | None = None
@@ -119,6 +123,11 @@ class TrainConfig:
         if self.batch % self.mesh.batch_shards:
             raise ValueError(
                 f"mesh.batch_shards={self.mesh.batch_shards} does not divide batch={self.batch}"
+            )
+        if self.accumulate < 1 or self.batch // self.mesh.batch_shards % self.accumulate:
+            raise ValueError(
+                f"accumulate={self.accumulate} does not divide the batch={self.batch} over "
+                f"mesh.batch_shards={self.mesh.batch_shards}"
             )
         stack = self.model.transformer
         if stack.experts % self.mesh.expert:
@@ -251,19 +260,26 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
     It is the step of one device, laid over the mesh; to be traced under ``jax.set_mesh(mesh)``.
     """
 
-    def loss(moving, still, batch, key):
-        params = optimizer.join(moving, still)
-        if config.compute is Compute.BFLOAT16:
-            params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-        return losses.total(
-            params, batch, key, config.model, config.loss, capacity_factor=config.capacity_factor
-        )
+    def laid(tree):
+        specs = state_specs(tree, config)
+        return jax.lax.with_sharding_constraint(tree, sharding.shardings(mesh, specs))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         moving, still = optimizer.split(config.optimizer, state.params)
-        gradients = jax.value_and_grad(loss, has_aux=True)
-        (_, metrics), gradient = gradients(moving, still, batch, key)
+        whole = losses.counts(batch, config.model, config.loss)
+
+        def loss(moving, drawn):
+            params = optimizer.join(moving, still)
+            if config.compute is Compute.BFLOAT16:
+                params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+            return losses.part(
+                params, drawn, whole, config.model, config.loss,
+                capacity_factor=config.capacity_factor,
+            )  # fmt: skip
+
+        drawn = losses.draw(batch, key, config.loss)
+        gradient, metrics = gradients.gradient(loss, moving, drawn, config.accumulate, laid)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         updates, moments = rule.update(gradient, state.moments, moving)
         moving: dict = optax.apply_updates(moving, updates)  # type: ignore[assignment]
@@ -272,14 +288,13 @@ def make_train_step(config: TrainConfig, rule, mesh) -> Callable:
         moving, _ = optimizer.split(config.optimizer, params)
         mean = optimizer.average(state.mean, moving, config.optimizer.average, state.step)
         next_state = TrainState(params=params, mean=mean, moments=moments, step=state.step + 1)
-        laid = sharding.shardings(mesh, state_specs(next_state, config))
-        return jax.lax.with_sharding_constraint(next_state, laid), metrics
+        return laid(next_state), metrics
 
     return jax.jit(train_step, donate_argnums=0)
 
 
-def state_specs(state: TrainState, config: TrainConfig) -> TrainState:
-    """Partition specs of a state of training, arrays or shapes."""
+def state_specs(state: Any, config: TrainConfig) -> Any:
+    """Partition specs of a state of training, or of any part of it; arrays or shapes."""
     axes = param_axes(config.model)
     return sharding.parameter_specs(state, axes, config.mesh, sharding.Purpose.TRAINING)
 
