@@ -20,6 +20,7 @@ from interaction.eval.suites.fdb.perfect import next_border, said
 
 SPLITS = ("Daily", "Correction", "EntityTracking", "Safety")
 REPLY_SECONDS = 4.0
+SCALE = (1.0, 5.0)
 _PROMPTS = "prompts_staged_generated.json"
 _NAMES = ("Sam", "Peter", "Anna", "Mary")
 _COLOURS = ("red", "blue", "green", "yellow")
@@ -252,9 +253,16 @@ def score_results(
                 oracle=5.0 if closed else None,
                 silent=1.0 if closed else None,
                 judge=judged_by,
+                bounds=_bounds(chosen),
             )
     _over_time(board, processed, judged_by)
     return board.figures
+
+
+def _bounds(scores: Mapping[str, float]) -> tuple[float, float] | None:
+    """Those of the scale; None where a judge left it (COMPAT takes whatever it wrote)."""
+    least, most = SCALE
+    return SCALE if all(least <= score <= most for score in scores.values()) else None
 
 
 def _over_time(board: Board, processed: Mapping[str, Mapping], judged_by: str) -> None:
@@ -268,4 +276,11 @@ def _over_time(board: Board, processed: Mapping[str, Mapping], judged_by: str) -
             chosen = {i: values[which] for i, values in there.items()}
             if chosen:
                 title = f"{name}, {label}"
-                board.mean("all", title, chosen, Better.HIGHER, judge=judged_by)
+                board.mean(
+                    "all",
+                    title,
+                    chosen,
+                    Better.HIGHER,
+                    judge=judged_by,
+                    bounds=_bounds(chosen),
+                )
