@@ -82,13 +82,17 @@ class Evaluation:
                 raise ValueError(f"{name} is empty: an evaluation needs at least one")
         for spec in self.systems:
             plain = tuple(self.impairments) == (Impairment(),)
-            if spec.factory.endswith(":Recorded") and not (
-                plain and self.background is Background.NONE
-            ):
+            if spec.factory.endswith(":Recorded"):
+                if not plain or self.background is not Background.NONE:
+                    raise ValueError(
+                        f"system {spec.name} is recorded: impairments="
+                        f"{[str(i) for i in self.impairments]} and background="
+                        f"{self.background.value} cannot change what it met"
+                    )
+            elif self.ears.factory.endswith(":Transcripts"):
                 raise ValueError(
-                    f"system {spec.name} is recorded: impairments="
-                    f"{[str(i) for i in self.impairments]} and background="
-                    f"{self.background.value} cannot change what it met"
+                    f"ears={self.ears.name} read transcripts beside recordings: system {spec.name} "
+                    "is none (recorded:FOLDER is)"
                 )
         names = [spec.name for spec in self.systems]
         if len(set(names)) != len(names):
@@ -345,6 +349,9 @@ def _score_key(evaluation: Evaluation, part: Part, runs: Mapping[str, Run]) -> s
         texts = [e.payload for e in run.events if not hasattr(e.payload, "dtype")]
         digest.update(json.dumps([events, texts], sort_keys=True, default=str).encode())
         digest.update(run.waveform().tobytes())
+        if run.recording is not None:
+            for file in (run.recording, run.recording.with_suffix(".json")):
+                digest.update(file.read_bytes() if file.is_file() else b"none")
     ears = ears_of(evaluation, part.suite)
     how = [[m.value for m in evaluation.modes], ears, evaluation.judge]
     digest.update(str(how).encode())

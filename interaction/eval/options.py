@@ -16,13 +16,15 @@ SYSTEMS = {
     "model": "a native checkpoint (or an exported artefact) given by --checkpoint",
     "model:FOLDER": "the same by its folder, so that several stand side by side",
     "stitched": "Silero VAD, smart-turn, Whisper-base, SmolLM2-135M and a piper voice",
-    "recorded:FOLDER": "runs of this program, or an output.wav per sample, of any system",
+    "recorded:FOLDER": "runs of this program, or an output.wav per sample, of any system;\n"
+    "    for fdb_v2 what a judge left (eval_results), for fdb_v3 its result_*.json",
     "remote:URL": "any system behind a WebSocket that speaks docs/remote.md",
     "live:URL": "the same at the pace of real time",
 }
 EARS = {
     "listen": "interaction.eval.ears:TwoPass",
     "text": "interaction.eval.ears:FromText",
+    "transcripts": "interaction.eval.transcribed:Transcripts",
 }
 JUDGES = {
     "closed": "right or wrong where the answer is closed",
@@ -64,7 +66,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge", default="closed", help=f"one of {', '.join(JUDGES)}")
     parser.add_argument(
         "--ears", default="listen", choices=tuple(EARS),
-        help="who finds the words: a recogniser (extra eval), or the system's own text",
+        help="who finds the words: a recogniser (extra eval), the system's own text,\nor of "
+        "recordings the transcripts beside them (output.json, asr_chunks)",
     )  # fmt: skip
     parser.add_argument("--mode", choices=("compat", "strict", "both"), default="both")
     parser.add_argument("--processes", type=int, default=2, help="that play side by side")

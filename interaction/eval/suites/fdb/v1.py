@@ -134,15 +134,9 @@ class FullDuplexBenchV1:
             words = heard(sample, run, how, Mode.COMPAT)
             layout.write_run(root, sample, run, words, how.clock)
 
-    def read(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        system: str,
-        rule: layout.RateRule = layout.RateRule.RESAMPLE,
-    ) -> dict[str, Run]:
+    def read(self, root: pathlib.Path, samples: Sequence[Sample], system: str) -> dict[str, Run]:
         """The recorded runs of a tree."""
-        return {s.id: layout.read_run(root, s, system, rule) for s in samples}
+        return {s.id: layout.read_run(root, s, system) for s in samples}
 
 
 # ---------------------------------------------------------------- reading truths
@@ -215,18 +209,25 @@ _TRUTHS = {
 def heard(sample: Sample, run: Run, how: Hearing, mode: Mode) -> list[Word]:
     """The run's words as this mode hears them.
 
-    COMPAT: those within the input's length; of an interruption those of the sound after its end.
-    Words of a transcript that lies in a tree are taken as they stand there.
+    COMPAT: those within the input's length, or of a recording those of the whole file; of an
+    interruption those of the sound after its end. Words of a transcript that lies beside a
+    recording are taken as they stand there.
     """
-    if mode is Mode.STRICT or isinstance(how.ears, layout.TreeEars):
+    if mode is Mode.STRICT or how.by_transcript:
         return how.words(run)
-    within = sample.truth["input_seconds"]
+    run, within = layout.whole(run), _seconds(sample, run)
     if sample.truth["task"] == "user_interruption":
         end = sample.truth["overlap"][1]
         words = layout.moved(how.words(layout.cropped(run, end, how.clock)), end)
     else:
         words = how.words(run)
     return [word for word in words if word.start < within]
+
+
+def _seconds(sample: Sample, run: Run) -> float:
+    """Length of the file that the authors' code opens: a recording's own, else the input's, as
+    `write` cuts it."""
+    return sample.truth["input_seconds"] if run.recording is None else layout.whole(run).seconds
 
 
 def _score_pauses(board: Board, scene, samples, runs, how: Scoring) -> None:
@@ -270,11 +271,17 @@ def _score_turns(board: Board, scene, samples, runs, how: Scoring) -> None:
 def _score_backchannels(board: Board, scene, samples, runs, how: Scoring) -> None:
     results = {}
     for sample in samples:
-        run, within = runs[sample.id], sample.truth["input_seconds"]
+        run, compat = runs[sample.id], how.mode is Mode.COMPAT
+        # The authors' code does not tell Silero the file's rate.
+        spoken = (
+            layout.official_speech(run, how, layout.RateRule.AS_IF_16K)
+            if compat
+            else how.speech(run)
+        )
         results[sample.id] = v1_rules.backchannels(
-            layout.official_speech(run, how) if how.mode is Mode.COMPAT else how.speech(run),
+            spoken,
             heard(sample, run, how, how.mode),
-            within,
+            _seconds(sample, run) if compat else sample.truth["input_seconds"],
             sample.truth["people"],
             board.mode,
         )

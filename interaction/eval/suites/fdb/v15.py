@@ -104,6 +104,8 @@ class FullDuplexBenchV15:
     ) -> list[Figure]:
         """Every figure of every scene; a recording counts once both its runs are there."""
         board = Board(how.mode, how.clock)
+        if how.mode is Mode.COMPAT:
+            runs = {i: layout.whole(run) for i, run in runs.items()}
         by_id = {sample.id: sample for sample in samples}
         pairs = [s for s in samples if not s.truth["clean"] and f"{s.id}/clean" in by_id]
         closed = all(sample.truth["key"] is not None for sample in pairs)

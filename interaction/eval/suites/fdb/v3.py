@@ -154,7 +154,8 @@ class FullDuplexBenchV3:
             return None
         provider = found[0].stem.removeprefix("result_")
         result = from_file(layout.read_json(found[0], "v3"))
-        return as_run(sample, result, folder / f"output_{provider}.wav", system)
+        run = as_run(sample, result, folder / f"output_{provider}.wav", system)
+        return dataclasses.replace(run, recording=found[0].resolve())
 
 
 # ---------------------------------------------------------------- scoring
