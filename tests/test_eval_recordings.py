@@ -1,7 +1,8 @@
 """Recordings that others made, from the command line: rates, lengths, transcripts, judgements.
 
-In: trees in the layouts of Full-Duplex-Bench with sounds at 24 kHz, transcripts and a judge's files.
-Out: the figures of `launch.py eval` in both modes, which differ where the authors' code has a trap.
+In: trees in the layouts of Full-Duplex-Bench with sounds at 24 kHz, transcripts and a judge's
+files. Out: the figures of `launch.py eval` in both modes, which differ where the authors' code has
+a trap.
 """
 
 import json

@@ -73,6 +73,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=2, help="that play side by side")
     parser.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")
     parser.add_argument(
+        "--show", type=int, metavar="N", help="failures of each system in each suite, worst first, "
+        "that report.html itself\nholds (default 12); the others lie in report_samples beside it",
+    )  # fmt: skip
+    parser.add_argument(
         "--write-layout", metavar="DIR",
         help="also write every run as the benchmark's authors lay it out, for their own code",
     )  # fmt: skip
