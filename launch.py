@@ -245,7 +245,7 @@ def _eval(options: argparse.Namespace) -> None:
 
 def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
     from interaction.eval import choose
-    from interaction.eval.evaluate import SMALL, Background, Evaluation
+    from interaction.eval.evaluate import SHOWN, SMALL, Background, Evaluation
     from interaction.eval.impairment import Impairment
 
     given = choose.Given(
@@ -267,6 +267,7 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
         ears=choose.ears(options.ears),
         judge=choose.judge(options.judge),
         processes=options.processes,
+        shown=SHOWN if options.show is None else options.show,
     )
 
 

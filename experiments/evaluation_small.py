@@ -4,6 +4,8 @@ Command:
     python launch.py eval --suite all --size 1 --out eval_small \\
       --system silent,oracle,model:checkpoints/nano,model:checkpoints/mini,stitched
     python -m experiments.evaluation_small eval_small/report.json --fill README.md
+    python -m experiments.evaluation_small experiments/evaluation_small.json --fill README.md
+The last one only writes the table again, from what was kept.
 Cost: the aim is less than 15 minutes on two free cores; what it took is in the JSON, by system and
 suite, with the time that playing, listening and scoring took of the processor.
 Expectation: the oracle at the top of every scale and silence at its documented floor; a stitched
@@ -11,8 +13,9 @@ baseline that is right more often and later than a checkpoint as small as ours.
 Finding: `evaluation_small.json` beside this file, and the table that this prints and fills in.
 
 One sample per scene shows that everything runs and where the anchors lie; an interval of one sample
-has no width, and nothing here is to be read as a comparison with published figures. Where the
-oracle is not at the top, it was misheard or is off by a little in time; `--ears text` tells.
+covers most of its scale, and nothing here is to be read as a comparison with published figures.
+Where the oracle is not at the top, it was misheard or is off by a little in time; `--ears text`
+tells.
 """
 
 import argparse
@@ -93,31 +96,30 @@ def finding(report: dict) -> dict:
 
 
 def cell(measured: dict | None) -> str:
-    """A value, a dash where nothing could be measured."""
+    """A value with its n, a dash where nothing could be measured."""
     if measured is None or measured["value"] is None or not measured["count"]:
         return "–"
-    return f"{measured['value']:.3g}"
+    return f"{measured['value']:.3g} ({measured['count']:g})"
 
 
 def table(found: dict) -> str:
     """The rows as Markdown, one column per system, and what each of them took."""
     systems = [system["name"] for system in found["systems"]]
-    lines = [f"| suite | scene: figure | {' | '.join(systems)} | n |"]
-    lines.append("|---" * (3 + len(systems)) + "|")
+    lines = [f"| suite | scene: figure | {' | '.join(systems)} |"]
+    lines.append("|---" * (2 + len(systems)) + "|")
     for row in found["rows"]:
         cells = [cell(row["systems"].get(system)) for system in systems]
-        count = max(m["count"] for m in row["systems"].values())
         label = f"{row['scene'].removeprefix('generated_')}: {row['name']}"
         arrow = {"higher": "↑", "lower": "↓"}.get(row["better"], "")
-        lines.append(f"| {row['suite']} | {label} {arrow} | {' | '.join(cells)} | {count:g} |")
+        lines.append(f"| {row['suite']} | {label} {arrow} | {' | '.join(cells)} |")
     took = [f"{system['processor_seconds']:.0f} s" for system in found["systems"]]
-    lines.append(f"| | processor time | {' | '.join(took)} | |")
+    lines.append(f"| | processor time | {' | '.join(took)} |")
     wall, how = found["evaluation"]["wall_seconds"], found["evaluation"]["processes"]
     spent = sum(system["processor_seconds"] for system in found["systems"])
     lines.append("")
     lines.append(
-        "n is that of the system with most samples; – where a figure applies to none of a system's "
-        "(strict v1.5 asks only of who was speaking). "
+        "In brackets n, the system's samples to which the figure applies; – where it applies to "
+        "none (strict v1.5 asks only of who was speaking). "
         f"One sample per scene, seed {found['evaluation']['seed']}, {found['mode']} scoring, "
         f"{found['clock']}, words by the ears `{found['evaluation']['ears']}`; "
         f"{wall / 60:.1f} minutes in {how} processes; {spent:,.0f} s of processor time, so "
@@ -147,7 +149,8 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "evaluation_small.json")
     parser.add_argument("--fill", type=pathlib.Path, help="page whose marks get the table")
     options = parser.parse_args()
-    found = finding(json.loads(options.report.read_text(encoding="utf-8")))
+    given = json.loads(options.report.read_text(encoding="utf-8"))
+    found = finding(given) if "suites" in given else given
     options.output.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
     text = table(found)
     if options.fill:

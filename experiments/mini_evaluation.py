@@ -36,7 +36,7 @@ from interaction.data.figure import MOTIONS
 from interaction.eval import counting, whisper
 from interaction.eval.ears import FromText, audible
 from interaction.eval.impairment import Impairment
-from interaction.eval.intervals import Measured, bootstrap
+from interaction.eval.intervals import SHARE, Measured, bootstrap
 from interaction.eval.judges import ClosedAnswer
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run, Sample
 from interaction.eval.respond import Stimulus, respond
@@ -120,7 +120,9 @@ def behaviours(samples: list[Sample], runs: dict[str, Run]) -> tuple[dict[str, f
             good = 1.0 - value if figure.better is Better.LOWER else value
             by_session.setdefault(sample, []).append(good)
     means = [float(np.mean(values)) for values in by_session.values()]
-    return {f.name: round(f.measured.value, 4) for f in shares}, bootstrap(means, np.mean)
+    return {f.name: round(f.measured.value, 4) for f in shares}, bootstrap(
+        means, np.mean, bounds=SHARE
+    )
 
 
 def degradation(system: Model, samples: list[Sample]) -> tuple[list[dict], dict[str, Run]]:

@@ -19,7 +19,8 @@ def _share(figure: dict) -> str:
 
 def _seconds(figure: dict) -> str:
     value, low, high = (figure[key] for key in ("value", "low", "high"))
-    return f"{value:.2f} s ({low:.2f} to {high:.2f}, n = {figure['count']})"
+    around = "" if low is None else f"{low:.2f} to {high:.2f}, "
+    return f"{value:.2f} s ({around}n = {figure['count']})"
 
 
 def _per_minute(figure: dict) -> str:

@@ -7,7 +7,8 @@ import pytest
 
 from interaction.data.clips import Clip, ClipBank, Sound, Split
 from interaction.data.target_voice import recordings
-from interaction.eval import counting, digits, false_answers, intervals, respond
+from interaction.eval import averages, counting, digits, false_answers, intervals, respond
+from interaction.eval.intervals import PERCENT, SHARE
 from interaction.eval.recognise import recognise
 from interaction.eval.table import table
 from interaction.session.lanes import LaneOutput
@@ -66,10 +67,62 @@ def test_bootstrap_holds_the_median():
 
 
 @pytest.mark.parametrize(
+    ("samples", "bounds", "low", "high"),
+    [
+        ([0.0] * 40, SHARE, 0.0, 0.0876),  # never "0 % (0 to 0), n = 40"
+        ([1.0] * 7, SHARE, 0.6457, 1.0),
+        ([100.0], PERCENT, 20.65, 100.0),
+        ([3.0] * 4, (1.0, 5.0), 1.6, 4.4),  # the middle of a scale: half of it 0.35 either side
+        ([0.1] * 3, SHARE, 0.0068, 0.6424),  # 0.1 adds up to another mean by a rounding
+    ],
+)
+def test_equal_samples_within_bounds_get_wilsons_interval(samples, bounds, low, high):
+    found = intervals.bootstrap(samples, np.mean, bounds=bounds)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4 * bounds[1])
+    assert (found.value, found.count) == (samples[0], len(samples))
+    share = (samples[0] - bounds[0]) / (bounds[1] - bounds[0])
+    if share in (0.0, 1.0):
+        counted = intervals.share(round(share * len(samples)), len(samples))
+        wide = bounds[1] - bounds[0]
+        assert (found.low, found.high) == pytest.approx((counted.low * wide, counted.high * wide))
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.median])
+@pytest.mark.parametrize("samples", [[0.0], [0.4], [0.2] * 40])
+def test_equal_times_and_a_single_one_have_no_interval(samples, statistic):
+    found = intervals.bootstrap(samples, statistic)
+    assert math.isnan(found.low) and math.isnan(found.high)
+    assert (found.value, found.count) == (samples[0], len(samples))
+    assert found.as_dict()["low"] is None
+    assert "  -  " in table({"latency": found.as_dict()})
+
+
+def test_samples_that_differ_keep_the_bootstrap():
+    samples = [0.0] * 9 + [1.0]
+    plain = intervals.bootstrap(samples, np.mean)
+    assert intervals.bootstrap(samples, np.mean, bounds=SHARE) == plain
+    assert (plain.low, plain.high) == pytest.approx((0.0, 0.3), abs=0.05)
+
+
+def test_a_macro_average_of_equal_kinds():
+    """By hand: 1 of 1 begins at 0.2065, and 0 of 4 ends at 0.4899 (Wilson)."""
+    found = averages.macro({"a": [1.0], "b": [0.0] * 4, "none": []}, bounds=SHARE)
+    assert found.value == 0.5 and found.count == 5
+    assert found.low == pytest.approx(0.5 - 0.7935 / 2, abs=1e-4)
+    assert found.high == pytest.approx(0.5 + 0.4899 / 2, abs=1e-4)
+    one = averages.macro({"a": [0.0] * 40}, bounds=SHARE)
+    assert (one.low, one.high) == pytest.approx((0.0, 0.0876), abs=1e-4)
+    assert math.isnan(averages.macro({"a": [0.2], "b": [0.4]}).low)
+    assert averages.macro({"a": [0.0, 1.0], "b": [1.0]}).low == 0.5
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: intervals.share(3, 2), "right=3"),
         (lambda: intervals.rate(1, 0.0), r"minutes=0\.0"),
+        (lambda: intervals.bootstrap([0.5, 1.2], np.mean, bounds=SHARE), r"mean=1\.2"),
+        (lambda: intervals.bootstrap([0.5], bounds=SHARE), "are of a mean"),
     ],
 )
 def test_intervals_refuse(call, message):

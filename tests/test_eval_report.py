@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import soundfile
 
+import interaction.eval.report_samples as report_samples
 from interaction.eval.evaluate import Evaluation, Outcome, Part, Spent
 from interaction.eval.intervals import Measured
 from interaction.eval.published import PUBLISHED, beside
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.report import envelope, failures_first, report, rows, shown, write_report
+from interaction.eval.report import failures_first, report, rows, write_report
 from interaction.eval.report_plots import latency_plots
+from interaction.eval.report_samples import envelope, lay_out
 from interaction.eval.runner import Spec
 from interaction.eval.suite import Better, Figure, Mode
 from interaction.streams.events import TextEvent
@@ -126,6 +128,21 @@ def test_a_scene_whose_name_ends_alike_is_another_scene():
     assert told("my_pause_handling") == set()
 
 
+@pytest.mark.parametrize(
+    ("suite", "scene", "name", "system", "value", "mode"),
+    [
+        ("fdb_v1", "turn_taking", "latency, clipped at 0 (s)", "Moshi", 0.265, "compat"),
+        ("fdb_v3", "taken back", "Pass@1, judged", "Gemini 3.1", 0.353, "compat"),
+        ("fdb_v3", "all", "everything said after the user's end (s)", "cascade", 10.12, "compat"),
+        ("repcount", "spoken", "off-by-one accuracy (%)", "TML-Interaction-Small", 35.4, "strict"),
+    ],
+)
+def test_published_figures_name_the_rule_and_the_data(suite, scene, name, system, value, mode):
+    (item,) = [p for p in beside(suite, scene, name) if p.system == system]
+    assert (item.value, item.as_dict()["mode"]) == (value, mode)
+    assert item.data and json.dumps(item.as_dict())
+
+
 def test_no_published_figure_stands_beside_another_suite():
     assert not beside("repcount", "spoken", "off-by-one accuracy of kicks (%)")
     assert not beside("bigbench_audio", "navigate", "accuracy (%)")
@@ -155,14 +172,15 @@ def test_failures_come_first():
     assert [key for key, _ in order(compat)][:2] == ["b", "d"]
 
 
-def evaluation(tmp_path):
-    return Evaluation(suites={"fdb_v1": PLACE}, systems=[Spec("x", "m:f")], out=tmp_path)
+def evaluation(tmp_path, shown=3):
+    specs = [Spec("x", "m:f")]
+    return Evaluation(suites={"fdb_v1": PLACE}, systems=specs, out=tmp_path, shown=shown)
 
 
-def made(tmp_path):
+def made(tmp_path, shown=3):
     figures = [latencies(0.2, 0.9, 0.4, 0.3), latencies(0.2, 1, 0.4, 0.3, clock=Clock.MEASURED)]
     outcomes = [outcome("x", figures), outcome("<y>", figures)]
-    write_report(evaluation(tmp_path), outcomes)
+    write_report(evaluation(tmp_path, shown), outcomes)
     return outcomes
 
 
@@ -197,10 +215,45 @@ def test_the_page_is_whole_and_asks_nobody(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_sounds_of_the_page_are_those_of_the_run(tmp_path):
-    outcomes = made(tmp_path)
+def laid_out(tmp_path, outcomes, most):
     content = report(evaluation(tmp_path), outcomes)
-    data = shown(content, outcomes)
+    ordered = [(one, failures_first(one)) for one in outcomes]
+    return content["samples"], lay_out(content["samples"], ordered, most, tmp_path)
+
+
+@pytest.mark.parametrize(("most", "held"), [(0, ""), (1, "b"), (2, "bc"), (3, "bcd"), (9, "bcd")])
+def test_the_page_holds_so_many_failures_and_the_others_lie_beside_it(tmp_path, most, held):
+    """Four samples of which a is right: it is on the page only where there is room for it."""
+    samples, data = laid_out(tmp_path, made(tmp_path), most)
+    told = [(samples[r["sample"]]["system"], samples[r["sample"]]["id"]) for r in data["runs"]]
+    assert sorted(told) == sorted((s, i) for s in ("x", "<y>") for i in held)
+    assert [i for _, i in told] == sorted(i for _, i in told)  # worst first, systems in turn
+    rest = {(samples[i]["system"], samples[i]["id"]) for i in data["rest"]}
+    assert rest == {(s, i) for s in ("x", "<y>") for i in set(NAMES) - set(held)}
+    files = {path.name for path in (tmp_path / "report_samples").iterdir()}
+    assert files == {f"{i}.js" for i in data["rest"]}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_three_right_samples_are_shown_where_nothing_failed(tmp_path):
+    right = outcome("x", [latencies(0.2, 0.2, 0.2, 0.2, oracle=0.2)])
+    _, data = laid_out(tmp_path, [right], 12)
+    assert (len(data["runs"]), len(data["rest"])) == (3, 1)
+
+
+def test_what_would_make_the_page_too_large_lies_beside_it(tmp_path, monkeypatch):
+    outcomes = made(tmp_path)
+    _, whole = laid_out(tmp_path, outcomes, 9)
+    one = len(json.dumps(whole["runs"][0])) + len(json.dumps(whole["inputs"]["fdb_v1/b"]))
+    monkeypatch.setattr(report_samples, "PAGE_BYTES", round(1.5 * one))
+    samples, data = laid_out(tmp_path, outcomes, 9)
+    assert {samples[r["sample"]]["id"] for r in data["runs"]} == {"b"}  # of both: the worst first
+    script = (tmp_path / "report_samples" / f"{data['rest'][0]}.js").read_text()
+    assert script.startswith(f"sampleLoaded({data['rest'][0]}, {{") and "</" not in script
+
+
+def test_sounds_of_the_page_are_those_of_the_run(tmp_path):
+    _, data = laid_out(tmp_path, made(tmp_path), 3)
     assert list(data["inputs"]) == ["fdb_v1/b", "fdb_v1/c", "fdb_v1/d"]
     sound = data["runs"][0]["sound"].removeprefix("data:audio/ogg;base64,")
     wave, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
@@ -229,8 +282,13 @@ def test_an_envelope_shows_peaks():
 def test_latencies_are_drawn_with_what_is_published(tmp_path):
     (plot,) = latency_plots(made(tmp_path))
     title, svg = plot
-    assert title.startswith("fdb_v1, generated_turn_taking: latency, clipped at 0 (s)")
-    assert svg.startswith(b"<?xml")
+    assert title.startswith("fdb_v1, generated_turn_taking: latency, clipped at 0 (s), strict")
+    assert svg.startswith(b"<?xml") and b"Moshi" not in svg
+    # Where the mode of what is published is there too, that one is drawn.
+    clock = Clock.MEASURED
+    both = [latencies(0.2, 1, 0.4, 0.3, clock=clock, mode=mode) for mode in Mode]
+    ((title, svg),) = latency_plots([outcome("x", both)])
+    assert "(s), compat" in title and b"Moshi" in svg
 
 
 @pytest.mark.browser
@@ -241,7 +299,8 @@ def test_the_page_draws_itself(tmp_path):
     made(tmp_path)
     page = (tmp_path / "report.html").read_text()
     spy = "<script>onerror = m => document.title = 'failed: ' + m</script>"
-    act = "<script>document.querySelectorAll('details').forEach(d => d.open = true)</script>"
+    act = "<script>const every = () => document.querySelectorAll('details')"
+    act += ".forEach(d => d.open = true); every(); setTimeout(every, 300)</script>"
     (tmp_path / "spied.html").write_text(
         page.replace("<script id", spy + "<script id", 1).replace("</body>", act + "</body>")
     )
@@ -252,7 +311,9 @@ def test_the_page_draws_itself(tmp_path):
     )
     dom = done.stdout
     assert "<title>Evaluation: x, &lt;y&gt;</title>" in dom
-    assert dom.count("<canvas") == 6
-    assert dom.count("<audio") == 12
+    assert dom.count("<canvas") == 8  # six of the page's own and two that it loads
+    assert dom.count("<audio") == 16
+    assert "2 more, 0 of them not right" in dom
+    assert "published by another rule (compat)" in dom
     assert "TML-Interaction-Small" in dom
     assert "not measured by us" in dom

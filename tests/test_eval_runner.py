@@ -16,7 +16,8 @@ import pytest
 
 import launch
 from interaction.eval import choose
-from interaction.eval.evaluate import Evaluation, evaluate, figure_from_dict, figure_to_dict
+from interaction.eval.evaluate import Evaluation, evaluate
+from interaction.eval.figure_files import figure_from_dict, figure_to_dict
 from interaction.eval.impairment import Impairment
 from interaction.eval.intervals import Measured
 from interaction.eval.records import Clock

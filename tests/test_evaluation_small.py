@@ -3,9 +3,11 @@
 In: a made-up report. Out: a finding, a Markdown table, a page between its marks.
 """
 
+import json
+
 import pytest
 
-from experiments.evaluation_small import BEGIN, CLOCK, END, MAIN, MODE, fill, finding, table
+from experiments.evaluation_small import BEGIN, CLOCK, END, HERE, MAIN, MODE, fill, finding, table
 from interaction.eval.suites import SUITES
 
 
@@ -49,10 +51,23 @@ def test_the_table_has_a_column_per_system():
     found = finding(report())
     assert found["processor_seconds"] == {"silent": {"qivd": 1.8}, "oracle": {"qivd": 1.8}}
     text = table(found)
-    assert "| suite | scene: figure | silent | oracle | n |" in text
-    assert "| fdb_v1 | turn_taking: takeover rate ↑ | – | 98.8 | 3 |" in text
+    assert "| suite | scene: figure | silent | oracle |" in text
+    assert "| fdb_v1 | turn_taking: takeover rate ↑ | – | 98.8 (3) |" in text
     assert "1.5 minutes in 2 processes; 4 s of processor time, so 0.0 minutes where" in text
     assert text.count("\n| ") == sum(map(len, MAIN.values())) + 1
+
+
+def test_each_cell_has_its_own_n():
+    made = report()
+    made["rows"][0]["systems"] = {"silent": measured(0.0, 4), "oracle": measured(0.5, 2)}
+    (line,) = [row for row in table(finding(made)).splitlines() if "pause_handling" in row]
+    assert line.endswith("| 0 (4) | 0.5 (2) |")
+
+
+def test_the_readmes_table_is_what_was_measured():
+    page = (HERE.parent / "README.md").read_text("utf-8")
+    kept = json.loads((HERE / "evaluation_small.json").read_text("utf-8"))
+    assert f"{BEGIN}\n{table(kept)}\n{END}" in page
 
 
 def test_a_row_that_is_gone_is_told():

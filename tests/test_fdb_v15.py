@@ -22,6 +22,7 @@ from interaction.eval.suites.fdb.v15_rules import (
     wanted,
 )
 from interaction.eval.systems.recorded import Recorded
+from interaction.eval.transcribed import Transcripts
 from tests.fdb_for_tests import (
     ContainsJudge,
     TextEars,
@@ -313,7 +314,7 @@ def test_a_written_tree_has_the_authors_files_and_scores_the_same(tree):
     intervals = json.loads((folder / "latency_intervals.json").read_text())
     assert set(intervals) == {"latency_stop_list", "latency_resp_list"}
     assert all(len(pair) == 2 for pair in intervals["latency_stop_list"])
-    ears = layout.TreeEars(tree, samples, TextEars())
+    ears = Transcripts(TextEars())
     read = SUITE.read(tree, samples, "somebody")
     recorded = Recorded(str(tree))
     for sample in samples:  # as `--system recorded:FOLDER` finds them

@@ -13,7 +13,7 @@ from interaction.eval.evaluate import Evaluation, evaluate
 from interaction.eval.records import Clock
 from interaction.eval.suite import Mode, Scoring
 from interaction.eval.suites.fdb import generate
-from interaction.eval.suites.fdb.layout import TreeEars
+from interaction.eval.transcribed import Transcripts
 from interaction.eval.write_layouts import write_layouts
 from tests.fdb_for_tests import ContainsJudge, TextEars, tone
 from tests.toy_suite import PLACE
@@ -52,7 +52,7 @@ def test_the_authors_files_lie_beside_their_data_and_score_the_same(made, tmp_pa
     suite = outcome.part.suite
     samples = suite.load(trees[1])
     runs = suite.read(trees[1], samples, "oracle")
-    ears = TreeEars(trees[1], samples, TextEars())
+    ears = Transcripts(TextEars())
     how = Scoring(ears, Clock.MEASURED, ContainsJudge(), Mode.COMPAT)
     again = {(f.scene, f.name): f for f in suite.score(samples, runs, how)}
     taken = [f for f in outcome.figures if f.clock is Clock.MEASURED and "takeover" in f.name]

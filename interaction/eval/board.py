@@ -1,15 +1,15 @@
 """Rows of the report: every figure of a scoring with its bootstrap interval.
 
-In: per-sample values. Out: `Figure`s of one mode and clock.
+In: per-sample values. Out: `Figure`s of one mode and clock. Where a bootstrap has no width the rule
+of `intervals` holds: Wilson's interval of what has bounds, none of what has not.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from interaction.eval.intervals import Measured, bootstrap
+from interaction.eval import averages
+from interaction.eval.intervals import SHARE, Bounds, Measured
 from interaction.eval.records import Clock
 from interaction.eval.suite import Better, Figure, Mode
 
@@ -63,6 +63,7 @@ class Board:
         scale: float = 1.0,
         decimals: int | None = None,
         chance: float | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         """Adds the mean of `values` (default: of the samples), nan where there are none.
 
@@ -73,15 +74,15 @@ class Board:
             scale: what the figure is multiplied by (100 for percent).
             decimals: the authors' code rounds the figure to so many (None: it does not).
             chance: what guessing scores.
+            bounds: between which values lie whatever happens (before they are scaled); None: they
+                are times or other open numbers.
         """
         chosen = list(samples.values()) if values is None else list(values)
-        measured = bootstrap(chosen, np.mean)
+        measured = averages.mean(chosen, bounds=bounds, chance=chance)
         value = measured.value if not chosen else sum(chosen) / len(chosen)
         if decimals is not None and not math.isnan(value):
             value = round(value, decimals)
-        measured = Measured(
-            value * scale, measured.low * scale, measured.high * scale, measured.count, chance
-        )
+        measured = dataclasses.replace(measured, value=value).times(scale)
         self.add(scene, name, measured, samples, better, oracle=oracle, silent=silent, judge=judge)
 
     def mean_of_scenes(
@@ -94,24 +95,13 @@ class Board:
         silent: float | None = None,
         judge: str = "",
         scale: float = 1.0,
+        bounds: Bounds | None = SHARE,
     ) -> None:
         """Adds the mean of the scenes' means (each scene weighs the same) as scene "all".
 
         The interval draws samples anew within each scene; a scene without samples is left out.
         """
-        random = np.random.default_rng(0)
-        drawn, means, count = [], [], 0
-        for samples in scenes.values():
-            if samples:
-                values = np.asarray(list(samples.values()), float)
-                count += len(values)
-                means.append(values.mean())
-                chosen = random.integers(0, len(values), (2_000, len(values)))
-                drawn.append(values[chosen].mean(axis=1))
-        measured = Measured(math.nan, math.nan, math.nan, 0)
-        if means:
-            low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
-            value = float(np.mean(means))
-            measured = Measured(value * scale, float(low) * scale, float(high) * scale, count)
+        kinds = {scene: list(samples.values()) for scene, samples in scenes.items()}
+        measured = averages.macro(kinds, bounds=bounds).times(scale)
         every = {i: v for samples in scenes.values() for i, v in samples.items()}
         self.add("all", name, measured, every, better, oracle=oracle, silent=silent, judge=judge)

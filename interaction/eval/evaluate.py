@@ -10,7 +10,6 @@ import dataclasses
 import enum
 import hashlib
 import json
-import math
 import pathlib
 import shutil
 import time
@@ -19,15 +18,16 @@ from typing import Any
 
 import rich.progress
 
+from interaction.eval.figure_files import figure_from_dict, figure_to_dict
 from interaction.eval.impairment import Impairment
-from interaction.eval.intervals import Measured
 from interaction.eval.records import Clock, Kind, Run, Sample
 from interaction.eval.run_files import fingerprint
 from interaction.eval.runner import Spec, imported
-from interaction.eval.suite import Better, Ears, Figure, Judge, Mode, Scoring, Suite
+from interaction.eval.suite import Ears, Figure, Judge, Mode, Scoring, Suite
 from interaction.eval.worker import Players
 
 SMALL = 4  # samples per scene of a generated set
+SHOWN = 12  # failures of each system in each suite on the page
 OWN_TEXT = Spec("text", "interaction.eval.ears:FromText")
 
 
@@ -60,6 +60,8 @@ class Evaluation:
         modes: COMPAT, STRICT or both.
         ears, judge: ``module:callable`` that makes them.
         processes: that play side by side.
+        shown: failures of each system in each suite that the page itself holds; what is left lies
+            beside it.
     """
 
     suites: Mapping[str, str]
@@ -75,6 +77,7 @@ class Evaluation:
     ears: Spec = OWN_TEXT
     judge: Spec = Spec("closed", "interaction.eval.judges:ClosedAnswer")
     processes: int = 2
+    shown: int = SHOWN
 
     def __post_init__(self):
         for name in ("suites", "systems", "modes", "impairments"):
@@ -82,13 +85,17 @@ class Evaluation:
                 raise ValueError(f"{name} is empty: an evaluation needs at least one")
         for spec in self.systems:
             plain = tuple(self.impairments) == (Impairment(),)
-            if spec.factory.endswith(":Recorded") and not (
-                plain and self.background is Background.NONE
-            ):
+            if spec.factory.endswith(":Recorded"):
+                if not plain or self.background is not Background.NONE:
+                    raise ValueError(
+                        f"system {spec.name} is recorded: impairments="
+                        f"{[str(i) for i in self.impairments]} and background="
+                        f"{self.background.value} cannot change what it met"
+                    )
+            elif self.ears.factory.endswith(":Transcripts"):
                 raise ValueError(
-                    f"system {spec.name} is recorded: impairments="
-                    f"{[str(i) for i in self.impairments]} and background="
-                    f"{self.background.value} cannot change what it met"
+                    f"ears={self.ears.name} read transcripts beside recordings: system {spec.name} "
+                    "is none (recorded:FOLDER is)"
                 )
         names = [spec.name for spec in self.systems]
         if len(set(names)) != len(names):
@@ -99,6 +106,8 @@ class Evaluation:
             )
         if self.size < 1 or self.processes < 1:
             raise ValueError(f"size={self.size}, processes={self.processes} must be at least 1")
+        if self.shown < 0:
+            raise ValueError(f"shown={self.shown} must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,47 +354,15 @@ def _score_key(evaluation: Evaluation, part: Part, runs: Mapping[str, Run]) -> s
         texts = [e.payload for e in run.events if not hasattr(e.payload, "dtype")]
         digest.update(json.dumps([events, texts], sort_keys=True, default=str).encode())
         digest.update(run.waveform().tobytes())
+        if run.recording is not None:
+            for file in (run.recording, run.recording.with_suffix(".json")):
+                digest.update(file.read_bytes() if file.is_file() else b"none")
     ears = ears_of(evaluation, part.suite)
     how = [[m.value for m in evaluation.modes], ears, evaluation.judge]
     digest.update(str(how).encode())
     for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def figure_to_dict(figure: Figure) -> dict[str, Any]:
-    """Plain values; numbers as they are, nan as None."""
-    values = {field.name: getattr(figure, field.name) for field in dataclasses.fields(figure)}
-    measured = {f.name: getattr(figure.measured, f.name) for f in dataclasses.fields(Measured)}
-    values["measured"] = {name: _number(value) for name, value in measured.items()}
-    for name in ("mode", "clock", "better"):
-        values[name] = values[name].value
-    values["samples"] = {name: _number(value) for name, value in figure.samples.items()}
-    return values
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def figure_from_dict(values: Mapping[str, Any]) -> Figure:
-    """What `figure_to_dict` made."""
-    plain = dict(values)
-    measured: dict[str, Any] = {
-        name: math.nan if value is None and name != "chance" else value
-        for name, value in plain["measured"].items()
-    }
-    samples = {n: math.nan if v is None else v for n, v in plain["samples"].items()}
-    return Figure(
-        **plain
-        | {
-            "measured": Measured(**measured),
-            "mode": Mode(plain["mode"]),
-            "clock": Clock(plain["clock"]),
-            "better": Better(plain["better"]),
-            "samples": samples,
-        }
-    )
 
 
 def _progress() -> rich.progress.Progress:

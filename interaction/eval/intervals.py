@@ -1,7 +1,17 @@
 """Intervals of what was measured.
 
-In: counts or samples. Out: `Measured`, a figure with its 95 % interval and its n. Shares get
-Wilson's interval, rates the exact Poisson one (Garwood), medians and the like a bootstrap.
+In: counts or samples. Out: `Measured`, a figure with its 95 % interval and its n. Counts get
+Wilson's interval, rates the exact Poisson one (Garwood), samples a bootstrap.
+
+One rule holds for every bootstrap. Samples that are all equal, and a single one, give the same
+figure however they are drawn anew: the interval has no width, whatever lies behind it ("0 % (0 to
+0), n = 40"). Then the mean of values that are known to lie within bounds (shares, per cent, points
+of a scale) gets Wilson's score interval [1], which is the right one for values of 0 and 1 [2] and
+errs on the wide side for values between, as none varies more than a share of the same mean [3];
+anything else (times, medians) gets no interval, and its n alone is shown.
+
+[1] Wilson, JASA 22, 1927. [2] Brown, Cai and DasGupta, Statistical Science 16(2), 2001.
+[3] Bhatia and Davis, American Mathematical Monthly 107(4), 2000.
 """
 
 import dataclasses
@@ -12,6 +22,12 @@ import numpy as np
 
 _Z = 1.959963984540054
 
+_EDGE = 1e-9  # of the bounds' distance: what adding up may lose
+
+Bounds = tuple[float, float]
+SHARE: Bounds = (0.0, 1.0)
+PERCENT: Bounds = (0.0, 100.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -19,7 +35,7 @@ class Measured:
 
     Attributes:
         value: what was measured.
-        low, high: its 95 % interval.
+        low, high: its 95 % interval; nan where the samples tell of none.
         count: n, what it rests on (clips, videos, minutes).
         chance: what guessing would reach, if that is a thing.
     """
@@ -29,6 +45,11 @@ class Measured:
     high: float
     count: float
     chance: float | None = None
+
+    def times(self, scale: float) -> "Measured":
+        """The same in another unit (100 for per cent)."""
+        value, low, high = self.value * scale, self.low * scale, self.high * scale
+        return dataclasses.replace(self, value=value, low=low, high=high)
 
     def as_dict(self) -> dict:
         """Rounded, for a file."""
@@ -49,12 +70,30 @@ def share(right: int, count: int, *, chance: float | None = None) -> Measured:
         raise ValueError(f"right={right} must lie in 0..count={count}")
     if count == 0:
         return Measured(math.nan, 0.0, 1.0, 0, chance)
-    p, z2 = right / count, _Z * _Z
-    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = _Z * math.sqrt(p * (1 - p) / count + z2 / (4 * count * count)) / (1 + z2 / count)
-    low = 0.0 if right == 0 else max(0.0, middle - half)
-    high = 1.0 if right == count else min(1.0, middle + half)
-    return Measured(p, low, high, count, chance)
+    return Measured(right / count, *wilson(right / count, count), count, chance)
+
+
+def wilson(mean: float, count: int) -> Bounds:
+    """Wilson's 95 % interval of a mean of `count` values within 0..1."""
+    z2 = _Z * _Z
+    middle = (mean + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z * math.sqrt(mean * (1 - mean) / count + z2 / (4 * count * count)) / (1 + z2 / count)
+    low = 0.0 if mean == 0 else max(0.0, middle - half)
+    return low, 1.0 if mean == 1 else min(1.0, middle + half)
+
+
+def within(mean: float, count: int, bounds: Bounds) -> Bounds:
+    """Wilson's interval of a mean of `count` values within `bounds`.
+
+    Raises:
+        ValueError: the mean lies outside.
+    """
+    least, most = bounds
+    share = (mean - least) / (most - least)
+    if not -_EDGE <= share <= 1 + _EDGE:
+        raise ValueError(f"mean={mean} must lie within bounds={bounds}")
+    low, high = wilson(min(1.0, max(0.0, share)), count)
+    return least + low * (most - least), least + high * (most - least)
 
 
 def _poisson_tail(count: int, mean: float) -> float:
@@ -87,14 +126,40 @@ def rate(events: int, minutes: float) -> Measured:
 
 
 def bootstrap(
-    samples: Sequence[float], statistic: Callable = np.median, *, draws: int = 2_000, seed: int = 0
+    samples: Sequence[float],
+    statistic: Callable = np.median,
+    *,
+    bounds: Bounds | None = None,
+    draws: int = 2_000,
+    seed: int = 0,
 ) -> Measured:
-    """A statistic with its percentile bootstrap interval; nan of no samples."""
+    """A statistic with its percentile bootstrap interval; nan of no samples.
+
+    Args:
+        samples: values.
+        statistic: takes an array and an axis.
+        bounds: of the mean of values that cannot lie outside them: Wilson's interval where the
+            bootstrap has no width. None: then there is no interval (nan).
+        draws: of the samples, with replacement.
+        seed: of the draws.
+
+    Raises:
+        ValueError: bounds of another statistic than the mean, or a sample outside them.
+    """
     values = np.asarray(samples, float)
     if not len(values):
         return Measured(math.nan, math.nan, math.nan, 0)
+    if bounds is not None:
+        if statistic is not np.mean:
+            raise ValueError(f"bounds={bounds} are of a mean, statistic={statistic}")
+        for value in (values.min(), values.max()):
+            within(float(value), len(values), bounds)
     random = np.random.default_rng(seed)
     drawn = values[random.integers(0, len(values), (draws, len(values)))]
     figures = statistic(drawn, axis=1)
     low, high = np.percentile(figures, [2.5, 97.5])
-    return Measured(float(statistic(values, axis=0)), float(low), float(high), len(values))
+    value = float(statistic(values, axis=0))
+    if values.min() == values.max():  # the draws' means may differ by a rounding
+        value = float(values[0])
+        low, high = (math.nan, math.nan) if bounds is None else within(value, len(values), bounds)
+    return Measured(value, float(low), float(high), len(values))

@@ -16,13 +16,15 @@ SYSTEMS = {
     "model": "a native checkpoint (or an exported artefact) given by --checkpoint",
     "model:FOLDER": "the same by its folder, so that several stand side by side",
     "stitched": "Silero VAD, smart-turn, Whisper-base, SmolLM2-135M and a piper voice",
-    "recorded:FOLDER": "runs of this program, or an output.wav per sample, of any system",
+    "recorded:FOLDER": "runs of this program, or an output.wav per sample, of any system;\n"
+    "    for fdb_v2 what a judge left (eval_results), for fdb_v3 its result_*.json",
     "remote:URL": "any system behind a WebSocket that speaks docs/remote.md",
     "live:URL": "the same at the pace of real time",
 }
 EARS = {
     "listen": "interaction.eval.ears:TwoPass",
     "text": "interaction.eval.ears:FromText",
+    "transcripts": "interaction.eval.transcribed:Transcripts",
 }
 JUDGES = {
     "closed": "right or wrong where the answer is closed",
@@ -64,11 +66,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge", default="closed", help=f"one of {', '.join(JUDGES)}")
     parser.add_argument(
         "--ears", default="listen", choices=tuple(EARS),
-        help="who finds the words: a recogniser (extra eval), or the system's own text",
+        help="who finds the words: a recogniser (extra eval), the system's own text,\nor of "
+        "recordings the transcripts beside them (output.json, asr_chunks)",
     )  # fmt: skip
     parser.add_argument("--mode", choices=("compat", "strict", "both"), default="both")
     parser.add_argument("--processes", type=int, default=2, help="that play side by side")
     parser.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")
+    parser.add_argument(
+        "--show", type=int, metavar="N", help="failures of each system in each suite, worst first, "
+        "that report.html itself\nholds (default 12); the others lie in report_samples beside it",
+    )  # fmt: skip
     parser.add_argument(
         "--write-layout", metavar="DIR",
         help="also write every run as the benchmark's authors lay it out, for their own code",

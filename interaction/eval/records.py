@@ -6,6 +6,7 @@ steps on 200 ms: it sees a micro-turn's input only after that micro-turn has end
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -86,6 +87,8 @@ class Run:
         seconds: length of the session.
         events: in order of `t`.
         step_seconds: measured time of every step.
+        recording: the file that it was read from, if it is somebody's recording: `events` hold its
+            sound at 16 kHz and as long as the session, the authors' code opens the file itself.
     """
 
     suite: str
@@ -95,6 +98,7 @@ class Run:
     seconds: float
     events: tuple[OutputEvent, ...]
     step_seconds: tuple[float, ...] = ()
+    recording: pathlib.Path | None = None
 
     def of(self, kind: Kind) -> list[OutputEvent]:
         """Its events of one kind."""

@@ -1,32 +1,29 @@
-"""What an evaluation found: ``report.json`` and ``report.html``, one file that asks no network.
+"""What an evaluation found: ``report.json`` and ``report.html``, a page that asks no network.
 
 In: an `Evaluation` and what each system did in each suite. Out: one row per scene and figure, our
 systems beside published figures; latencies as distributions; and the samples, failures first, on a
-time axis with both sides of the sound.
+time axis with both sides of the sound, those that the page itself does not hold in a folder
+``report_samples`` beside it.
 """
 
 import dataclasses
 import html
 import importlib.metadata
-import importlib.resources
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from interaction.eval.evaluate import Evaluation, Outcome, ears_of, figure_to_dict
+from interaction.eval.evaluate import Evaluation, Outcome, ears_of
+from interaction.eval.figure_files import figure_to_dict
 from interaction.eval.published import PUBLISHED, beside
-from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run, Sample
+from interaction.eval.records import Clock, Kind, Sample
 from interaction.eval.report_plots import latency_plots, step_plot
+from interaction.eval.report_samples import FOLDER, lay_out
 from interaction.eval.suite import Better, Figure, Mode
 from interaction.session.page import data_url, json_inside, page
-
-SHOWN = 3  # samples per system and suite on the page; report.json has all
-ENVELOPE_RATE = 50
 
 
 def write_report(
@@ -38,7 +35,9 @@ def write_report(
     content["evaluation"]["wall_seconds"] = _number(wall_seconds)
     text = json.dumps(content, ensure_ascii=False, indent=1)
     (evaluation.out / "report.json").write_text(text, encoding="utf-8")
-    made = render(content, outcomes)
+    ordered = [(outcome, failures_first(outcome)) for outcome in outcomes]
+    shown = lay_out(content["samples"], ordered, evaluation.shown, evaluation.out)
+    made = render(content, outcomes, shown)
     fresh = evaluation.out / ".report.html"
     fresh.write_text(made, encoding="utf-8")
     fresh.rename(evaluation.out / "report.html")
@@ -58,6 +57,7 @@ def report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any
             "processes": evaluation.processes,
             "size": evaluation.size,
             "seed": evaluation.seed,
+            "shown": evaluation.shown,
             "data": str(evaluation.data) if evaluation.data else "generated",
             "versions": {name: _version(name) for name in ("interaction", "jax", "numpy")},
         },
@@ -69,7 +69,7 @@ def report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any
         ],
         "suites": [_suite(evaluation, outcome) for outcome in _first_of_suites(outcomes)],
         "rows": rows(outcomes),
-        "published": [dataclasses.asdict(item) for item in PUBLISHED],
+        "published": [item.as_dict() for item in PUBLISHED],
         "samples": [
             _sample(outcome, sample, worse)
             for outcome in outcomes
@@ -157,7 +157,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 kept = ("scene", "name", "mode", "clock", "better", "oracle", "silent", "judge")
                 found[key] = {"suite": suite} | {name: values[name] for name in kept}
                 found[key]["published"] = [
-                    dataclasses.asdict(item) for item in beside(suite, figure.scene, figure.name)
+                    item.as_dict() for item in beside(suite, figure.scene, figure.name)
                 ]
                 found[key]["systems"] = {}
             found[key]["systems"][outcome.system] = figure_to_dict(figure)["measured"]
@@ -215,10 +215,12 @@ def _sample(outcome: Outcome, sample: Sample, worse: float) -> dict[str, Any]:
 # ---------------------------------------------------------------- report.html
 
 
-def render(content: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
-    """The page."""
+def render(
+    content: Mapping[str, Any], outcomes: Sequence[Outcome], shown: Mapping[str, Any]
+) -> str:
+    """The page, with the samples that it holds (`report_samples.lay_out`)."""
     names = [system["name"] for system in content["systems"]]
-    data = dict(content) | {"shown": shown(content, outcomes), "perSystem": SHOWN}
+    data = dict(content) | {"shown": shown, "folder": FOLDER}
     plots = [step_plot(outcomes), *latency_plots(outcomes)]
     figures = "".join(
         f'<figure><img alt="{html.escape(title)}" src="{data_url("image/svg+xml", svg)}">'
@@ -232,65 +234,3 @@ def render(content: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
         plots=figures,
         data=json_inside(data),
     )
-
-
-def shown(content: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Sounds and events of the samples that the page shows: the worst of each system and suite."""
-    inputs: dict[str, Any] = {}
-    runs = []
-    by_key = {(s["suite"], s["system"], s["id"]): i for i, s in enumerate(content["samples"])}
-    for outcome in outcomes:
-        for sample, _ in failures_first(outcome)[:SHOWN]:
-            key = f"{outcome.part.name}/{sample.id}"
-            if key not in inputs:
-                inputs[key] = _input(sample)
-            index = by_key[outcome.part.name, outcome.system, sample.id]
-            runs.append({"sample": index, "input": key} | _output(outcome.runs[sample.id]))
-    return {"inputs": inputs, "runs": runs, "envelopeRate": ENVELOPE_RATE}
-
-
-def _input(sample: Sample) -> dict[str, Any]:
-    text = [{"t": e.seconds, "from": e.source.name.lower(), "text": e.text} for e in sample.text]
-    heard = sample.audio
-    return {
-        "text": text,
-        "video": [] if sample.video is None else [round(float(t), 2) for t in sample.video.times],
-        "envelope": [] if heard is None else envelope(heard),
-        "sound": "" if heard is None else _sound(heard),
-        "truth": json.dumps(dict(sample.truth), ensure_ascii=False, default=str)[:1200],
-    }
-
-
-def _output(run: Run) -> dict[str, Any]:
-    measured = run.waveform(Clock.MEASURED)
-    events = []
-    for event in run.events:
-        if event.kind is not Kind.AUDIO:
-            events.append(
-                {
-                    "t": round(event.t, 3),
-                    "late": round(event.delay, 3),
-                    "kind": event.kind.value,
-                    "payload": event.payload,
-                }
-            )
-    return {
-        "events": events,
-        "envelope": envelope(measured),
-        "sound": _sound(measured) if measured.any() else "",
-        "steps": [round(1000 * s, 1) for s in run.step_seconds],
-    }
-
-
-def envelope(wave: np.ndarray) -> list[int]:
-    """Largest absolute sample of every 20 ms, 0..99 on a root scale."""
-    size = SAMPLE_RATE // ENVELOPE_RATE
-    padded = np.pad(np.abs(wave), (0, -len(wave) % size)).reshape(-1, size)
-    return np.rint(99 * np.sqrt(np.clip(padded.max(1, initial=0.0), 0, 1))).astype(int).tolist()
-
-
-def _sound(wave: np.ndarray) -> str:
-    """Opus: a twentieth of WAV's size; every current browser plays it."""
-    encoded = io.BytesIO()
-    soundfile.write(encoded, wave, SAMPLE_RATE, format="OGG", subtype="OPUS")
-    return data_url("audio/ogg", encoded.getvalue())

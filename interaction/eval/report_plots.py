@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Picture
 from interaction.eval.evaluate import Outcome
 from interaction.eval.published import beside
 from interaction.eval.records import Clock
-from interaction.eval.suite import Mode
+from interaction.eval.suite import Figure, Mode
 
 _COLOURS = ("#2563eb", "#d9620a", "#15803d", "#7c3aed", "#0e7490", "#be185d", "#65a30d", "#6b7280")
 _LATENCY = ("latency", "lateness", "delay")
@@ -39,29 +39,45 @@ def step_plot(outcomes: Sequence[Outcome]) -> tuple[str, bytes]:
 
 
 def latency_plots(outcomes: Sequence[Outcome]) -> list[tuple[str, bytes]]:
-    """For every latency of every scene: the share of samples answered within so many seconds."""
-    found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    """For every latency of every scene: the share of samples answered within so many seconds.
+
+    In the mode by whose rule others have published figures for it, else in the strict one.
+    """
+    found: dict[tuple[str, str, str, Mode], dict[str, list[float]]] = {}
     for outcome in outcomes:
-        modes = {figure.mode for figure in outcome.figures}
-        mode = Mode.STRICT if Mode.STRICT in modes else Mode.COMPAT
-        for figure in outcome.figures:
-            seconds = figure.name.endswith(("(s)", ", s"))
-            timed = seconds and any(word in figure.name for word in _LATENCY)
-            if not timed or figure.mode is not mode or figure.clock is not Clock.MEASURED:
+        timed = [f for f in outcome.figures if _is_latency(f)]
+        for figure in timed:
+            there = {f.mode for f in timed if (f.scene, f.name) == (figure.scene, figure.name)}
+            if figure.mode is not _drawn(outcome.part.name, figure, there):
                 continue
             values = [v for v in figure.samples.values() if math.isfinite(v)]
             if values:
-                key = (outcome.part.name, figure.scene, figure.name)
+                key = (outcome.part.name, figure.scene, figure.name, figure.mode)
                 found.setdefault(key, {})[outcome.system] = values
     return [_latency(key, systems) for key, systems in found.items()]
 
 
-def _latency(key: tuple[str, str, str], systems: dict[str, list[float]]) -> tuple[str, bytes]:
-    suite, scene, name = key
+def _is_latency(figure: Figure) -> bool:
+    seconds = figure.name.endswith(("(s)", ", s"))
+    named = seconds and any(word in figure.name for word in _LATENCY)
+    return named and figure.clock is Clock.MEASURED
+
+
+def _drawn(suite: str, figure: Figure, there: set[Mode]) -> Mode:
+    """Of the modes in which a figure is there the one to draw."""
+    published = {item.mode for item in beside(suite, figure.scene, figure.name)} & there
+    order = (Mode.STRICT, Mode.COMPAT)
+    return next(mode for mode in order if mode in (published or there))
+
+
+def _latency(key: tuple[str, str, str, Mode], systems: dict[str, list[float]]) -> tuple[str, bytes]:
+    suite, scene, name, mode = key
     picture, axes = _picture()
     for colour, (system, values) in zip(_cycle(len(systems)), systems.items(), strict=True):
         _rising(axes, values, colour, f"{system} (n={len(values)})")
     for item in beside(suite, scene, name):
+        if item.mode is not mode:  # another rule is no line to be measured against
+            continue
         axes.axvline(item.value, color="#9ca3af", linewidth=0.8, linestyle=":")
         axes.annotate(
             f"{item.system} {item.value:g}",
@@ -76,7 +92,7 @@ def _latency(key: tuple[str, str, str], systems: dict[str, list[float]]) -> tupl
     axes.set_xlabel("seconds", fontsize=8)
     axes.set_ylabel("share of samples", fontsize=8)
     axes.legend(fontsize=7, frameon=False, loc="lower right")
-    title = f"{suite}, {scene}: {name}, compute time measured"
+    title = f"{suite}, {scene}: {name}, {mode.value}, compute time measured"
     return title, _svg(picture)
 
 

@@ -74,6 +74,7 @@ def save_run(run: Run, folder: pathlib.Path, *, met: str = "") -> None:
         "system": run.system,
         "seconds": run.seconds,
         "step_seconds": [round(s, 6) for s in run.step_seconds],
+        "recording": None if run.recording is None else str(run.recording.resolve()),
         "events": [_event(event, wave, where) for event in run.events],
     }
     (fresh / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1))
@@ -136,6 +137,7 @@ def load_run(folder: pathlib.Path) -> Run:
         seconds=record["seconds"],
         events=tuple(events),
         step_seconds=tuple(record["step_seconds"]),
+        recording=pathlib.Path(record["recording"]) if record.get("recording") else None,
     )
 
 

@@ -63,7 +63,8 @@ class Word:
 class Ears(Protocol):
     """Finds what a run said and when.
 
-    Ears whose `speech` is that of Silero's network, unpadded, say so by a true `is_silero`.
+    Ears whose `speech` is that of Silero's network, unpadded, say so by a true `is_silero`; those
+    whose `words` are somebody's transcript by a true `is_transcript`.
     """
 
     name: str
@@ -96,6 +97,11 @@ class Hearing:
     def by_silero(self) -> bool:
         """Whether `speech` is what Silero's network finds, without padding."""
         return getattr(self.ears, "is_silero", False)
+
+    @property
+    def by_transcript(self) -> bool:
+        """Whether `words` are read from a transcript that lies beside a recording."""
+        return getattr(self.ears, "is_transcript", False)
 
 
 @dataclasses.dataclass(frozen=True)

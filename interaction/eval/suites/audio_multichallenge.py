@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import PERCENT
 from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Judge, Question, Scoring, Source
 from interaction.eval.suites import hub_rows
@@ -198,9 +199,18 @@ class AudioMultiChallenge:
                 ("ARS: rubric items met (%)", share),
             ):
                 by = how.judge.name
-                board.mean(scene, name, values, Better.HIGHER, oracle=100.0, silent=0.0, judge=by)
+                board.mean(
+                    scene,
+                    name,
+                    values,
+                    Better.HIGHER,
+                    oracle=100.0,
+                    silent=0.0,
+                    judge=by,
+                    bounds=PERCENT,
+                )
             name = "conversations that could be judged (%)"
-            board.mean(scene, name, could, Better.NEITHER, judge=how.judge.name)
+            board.mean(scene, name, could, Better.NEITHER, judge=how.judge.name, bounds=PERCENT)
         return board.figures
 
 

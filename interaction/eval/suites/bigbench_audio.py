@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import PERCENT
 from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Question, Scoring, Source
 from interaction.eval.suites import hub_rows
@@ -164,4 +165,5 @@ def _score(
             oracle=oracle,
             silent=0.0,
             judge=judge,
+            bounds=PERCENT,
         )

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import PERCENT
 from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.spans import Span, iou
 from interaction.eval.suite import Better, Figure, Mode, Scoring, Source, Word
@@ -248,4 +249,5 @@ def _score(
         ("diagnosis: mean delay of both words (s)", late, Better.LOWER, 0.0, None),
     ]
     for name, values, better, oracle, silent in rows:
-        board.mean(scene, name, values, better, oracle=oracle, silent=silent)
+        bounds = PERCENT if name.endswith("(%)") else None
+        board.mean(scene, name, values, better, oracle=oracle, silent=silent, bounds=bounds)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import PERCENT
 from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Mode, Question, Scoring, Source
 from interaction.eval.suites.refusal import CONTEXTUAL, COPYRIGHT, PAIRS, refuses
@@ -189,7 +190,16 @@ def _score(
 
     def add(scene: str, name: str, values: Mapping[str, float], better: Better, anchors) -> None:
         oracle, silent = anchors
-        board.mean(scene, name + by, values, better, oracle=oracle, silent=silent, judge=judge)
+        board.mean(
+            scene,
+            name + by,
+            values,
+            better,
+            oracle=oracle,
+            silent=silent,
+            judge=judge,
+            bounds=PERCENT,
+        )
 
     for scene, group in groups.items():
         if not group:

@@ -24,7 +24,7 @@ import numpy as np
 from interaction.data.config import DataConfig
 from interaction.eval.averages import macro, mean
 from interaction.eval.board import Board
-from interaction.eval.intervals import rate
+from interaction.eval.intervals import PERCENT, rate
 from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Mode, Scoring, Source
 from interaction.eval.suites import films, rendered
@@ -205,12 +205,12 @@ def _paucs(board: Board, scene: str, samples: Sequence[Sample], scores, judge: s
         by_task: dict[str, list[float]] = {}
         for key, listed in turns.items():
             by_task.setdefault(task_of[key], []).extend(listed)
-        add(f"PAUC at omega {omega:g}, mean of turns", mean(flat), values)
+        add(f"PAUC at omega {omega:g}, mean of turns", mean(flat, bounds=PERCENT), values)
         if omega == OMEGA:
-            add(f"PAUC at omega {omega:g}, mean of tasks", macro(by_task), values)
+            add(f"PAUC at omega {omega:g}, mean of tasks", macro(by_task, bounds=PERCENT), values)
             for task, listed in sorted(by_task.items()):
                 own = {key: value for key, value in values.items() if task_of[key] == task}
-                add(f"PAUC at omega {omega:g} of {task}", mean(listed), own)
+                add(f"PAUC at omega {omega:g} of {task}", mean(listed, bounds=PERCENT), own)
 
 
 def _outside(board: Board, scene: str, samples: Sequence[Sample], replies, judge: str) -> None:

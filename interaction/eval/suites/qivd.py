@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
-from interaction.eval.intervals import bootstrap
+from interaction.eval.intervals import PERCENT, bootstrap
 from interaction.eval.normalise import normalise
 from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Mode, Question, Scoring, Source
@@ -251,7 +251,16 @@ def _shares(
 ) -> None:
     for scene_name, keys in _groups(samples, right).items():
         values = {key: 100.0 * right[key] for key in keys}
-        board.mean(scene_name, name, values, Better.HIGHER, oracle=100.0, silent=0.0, judge=judge)
+        board.mean(
+            scene_name,
+            name,
+            values,
+            Better.HIGHER,
+            oracle=100.0,
+            silent=0.0,
+            judge=judge,
+            bounds=PERCENT,
+        )
 
 
 def _times(
@@ -263,4 +272,5 @@ def _times(
         name = "first word after the truth time, median (s)"
         board.add(scene_name, name, bootstrap(list(late.values())), late, Better.LOWER)
         early = {key: 100.0 * (value < -_EARLY) for key, value in late.items()}
-        board.mean(scene_name, "first word too early (%)", early, Better.LOWER, oracle=0.0)
+        name = "first word too early (%)"
+        board.mean(scene_name, name, early, Better.LOWER, oracle=0.0, bounds=PERCENT)

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import PERCENT
 from interaction.eval.number_words import ONES
 from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Mode, Scoring, Source
@@ -225,12 +226,14 @@ class RepCount:
                     floor.append(counted(None, count).error)
             obo = {key: 100 * result.off_by_one for key, result in results.items()}
             name = "off-by-one accuracy (%)"
-            board.mean(scene, name, obo, Better.HIGHER, oracle=100.0, silent=0.0)
+            board.mean(scene, name, obo, Better.HIGHER, oracle=100.0, silent=0.0, bounds=PERCENT)
             errors = {key: result.error for key, result in results.items()}
             name, silent = "mean normalised error (MAE)", float(np.mean(floor))
             board.mean(scene, name, errors, Better.LOWER, oracle=0.0, silent=silent)
             for action in sorted({s.truth["action"] for s in chosen}):
                 own = {s.id: obo[s.id] for s in chosen if s.truth["action"] == action}
                 name = f"off-by-one accuracy of {action} (%)"
-                board.mean(scene, name, own, Better.HIGHER, oracle=100.0, silent=0.0)
+                board.mean(
+                    scene, name, own, Better.HIGHER, oracle=100.0, silent=0.0, bounds=PERCENT
+                )
         return board.figures

@@ -21,7 +21,7 @@ from interaction.data.curriculum.script import TYPING
 from interaction.data.curriculum.sessions import HEARD, SEEN, Curriculum, CurriculumConfig, Session
 from interaction.data.voices import SAMPLE_RATE
 from interaction.eval.board import Board
-from interaction.eval.intervals import bootstrap
+from interaction.eval.intervals import SHARE, bootstrap
 from interaction.eval.number_words import spell
 from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Scoring, Source
@@ -167,7 +167,8 @@ def _add(board: Board, name: str, found: Mapping[str, float]) -> None:
     if "nothing" in name or "goes on" in name or times or name.startswith("stop"):
         silent = 1.0 if "says nothing" in name else None
     better = Better.LOWER if lower else Better.HIGHER
-    measured = bootstrap(list(found.values()), np.median if times else np.mean)
+    values = list(found.values())
+    measured = bootstrap(values) if times else bootstrap(values, np.mean, bounds=SHARE)
     board.add("all", name, measured, found, better, oracle=best, silent=silent)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from interaction.eval.averages import macro, mean
 from interaction.eval.board import Board
-from interaction.eval.intervals import bootstrap
+from interaction.eval.intervals import PERCENT, bootstrap
 from interaction.eval.normalise import normalise
 from interaction.eval.records import Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import (
@@ -249,12 +249,16 @@ def score_examples(
             kinds: dict[str, list[float]] = {}
             for key, value in values.items():
                 kinds.setdefault(examples[key].kind, []).append(value)
-            row(f"macro accuracy, window of {half:g} s either side (%)", macro(kinds), values)
+            row(
+                f"macro accuracy, window of {half:g} s either side (%)",
+                macro(kinds, bounds=PERCENT),
+                values,
+            )
             if half == WIDTH:
                 for kind in sorted(kinds):
                     own = {k: v for k, v in values.items() if examples[k].kind == kind}
                     name = f"accuracy of {kind}, window of {half:g} s either side (%)"
-                    row(name, mean(list(own.values())), own)
+                    row(name, mean(list(own.values()), bounds=PERCENT), own)
         late = {key: _lateness(words[key], examples[key], same) for key in examples}
         known = {key: value for key, value in late.items() if not math.isnan(value)}
         name = "median lateness of the right words within 2 s (s)"

@@ -96,4 +96,5 @@ class Recorded:
             system=self.name,
             seconds=sample.seconds,
             events=tuple(events),
+            recording=sound.resolve(),
         )

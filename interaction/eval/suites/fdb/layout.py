@@ -6,6 +6,7 @@ In: a folder `{scene}/{ID}/` with `input.wav` and the scene's JSON, or runs. Out
 our runs and we can score any other system's tree.
 """
 
+import dataclasses
 import enum
 import json
 import math
@@ -17,7 +18,7 @@ import soundfile
 import soxr
 
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
-from interaction.eval.suite import Ears, Hearing, Word
+from interaction.eval.suite import Hearing, Word
 from interaction.eval.suites.fdb import timing
 
 
@@ -181,9 +182,7 @@ def write_run(
     write_json(folder / json_name, to_chunks(kept))
 
 
-def read_run(
-    root: pathlib.Path, sample: Sample, system: str, rule: RateRule = RateRule.RESAMPLE
-) -> Run:
+def read_run(root: pathlib.Path, sample: Sample, system: str) -> Run:
     """The recorded `output.wav` of any system as a `Run`.
 
     Raises:
@@ -192,43 +191,32 @@ def read_run(
     path = sample_folder(root, sample) / output_names(sample)[0]
     if not path.is_file():
         raise ValueError(f"{path} is missing: no run of system={system!r} on {sample.id}")
-    return spoken_run(sample, read_sound(path, rule), system)
+    run = spoken_run(sample, read_sound(path), system)
+    return dataclasses.replace(run, recording=path.resolve())
 
 
-def official_speech(run: Run, how: Hearing) -> list[tuple[float, float]]:
-    """A run's speech as the authors' code has it: by Silero's defaults, where Silero listens.
-
-    Ears that know it in another way are believed.
-    """
-    found = how.speech(run)
-    return timing.as_silero_cuts(found, run.seconds) if how.by_silero else found
-
-
-class TreeEars:
-    """Ears that read words from a tree's `output.json` and leave speech to other ears.
-
-    With the authors' transcripts in the tree the compatible figures are those of their code.
+def whole(run: Run, rule: RateRule = RateRule.RESAMPLE) -> Run:
+    """The run as the authors' code meets it: of a recording all of its file, however long it is.
 
     Args:
-        root: the tree.
-        samples: those of the tree.
-        speech: finds stretches of speech in the runs.
+        run: one that was no recording (or of no sound) stays as it is.
+        rule: for a file that is not at 16 kHz.
     """
+    if run.recording is None or run.recording.suffix != ".wav":
+        return run
+    sound = OutputEvent(0.0, Kind.AUDIO, read_sound(run.recording, rule))
+    rest = (event for event in run.events if event.kind is not Kind.AUDIO)
+    seconds = len(sound.payload) / SAMPLE_RATE
+    return dataclasses.replace(run, seconds=seconds, events=(sound, *rest))
 
-    def __init__(self, root: pathlib.Path, samples: Sequence[Sample], speech: Ears):
-        self.name = f"output.json + {speech.name}"
-        self._root, self._speech = root, speech
-        self._samples = {sample.id: sample for sample in samples}
-        self.is_silero = getattr(speech, "is_silero", False)
 
-    def words(self, run: Run, clock: Clock) -> list[Word]:
-        """Words of `output.json`, or of the other ears for what the user said."""
-        if run.system == "user":
-            return self._speech.words(run, clock)
-        sample = self._samples[run.id]
-        path = sample_folder(self._root, sample) / output_names(sample)[1]
-        return from_chunks(read_json(path, "a transcribed run"))
+def official_speech(
+    run: Run, how: Hearing, rule: RateRule = RateRule.RESAMPLE
+) -> list[tuple[float, float]]:
+    """A run's speech as the authors' code has it: by Silero's defaults, where Silero listens.
 
-    def speech(self, run: Run, clock: Clock) -> list[tuple[float, float]]:
-        """Stretches of speech as the other ears find them."""
-        return self._speech.speech(run, clock)
+    Ears that know it in another way are believed. `rule` is for recordings at another rate.
+    """
+    run = whole(run, rule)
+    found = how.speech(run)
+    return timing.as_silero_cuts(found, run.seconds) if how.by_silero else found

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import SHARE
 from interaction.eval.records import SAMPLE_RATE, OutputEvent, Run, Sample
 from interaction.eval.suite import (
     Better,
@@ -30,6 +31,7 @@ from interaction.eval.suites.transcripts import choice_of
 ANSWER_SECONDS = 3.0
 """Silence after a pause sample's sound, in which an answer is welcome; COMPAT never hears it."""
 
+RATINGS = (0.0, 5.0)
 _TASKS = ("pause_handling", "turn_taking", "backchannel", "user_interruption")
 _RATING = """A user and a voice assistant talk. The user asks something; while the assistant
 answers, the user interrupts it with something else. Rate from 0 (has nothing to do with the
@@ -132,15 +134,9 @@ class FullDuplexBenchV1:
             words = heard(sample, run, how, Mode.COMPAT)
             layout.write_run(root, sample, run, words, how.clock)
 
-    def read(
-        self,
-        root: pathlib.Path,
-        samples: Sequence[Sample],
-        system: str,
-        rule: layout.RateRule = layout.RateRule.RESAMPLE,
-    ) -> dict[str, Run]:
+    def read(self, root: pathlib.Path, samples: Sequence[Sample], system: str) -> dict[str, Run]:
         """The recorded runs of a tree."""
-        return {s.id: layout.read_run(root, s, system, rule) for s in samples}
+        return {s.id: layout.read_run(root, s, system) for s in samples}
 
 
 # ---------------------------------------------------------------- reading truths
@@ -213,12 +209,13 @@ _TRUTHS = {
 def heard(sample: Sample, run: Run, how: Hearing, mode: Mode) -> list[Word]:
     """The run's words as this mode hears them.
 
-    COMPAT: those within the input's length; of an interruption those of the sound after its end.
-    Words of a transcript that lies in a tree are taken as they stand there.
+    COMPAT: those within the input's length, or of a recording those of the whole file; of an
+    interruption those of the sound after its end. Words of a transcript that lies beside a
+    recording are taken as they stand there.
     """
-    if mode is Mode.STRICT or isinstance(how.ears, layout.TreeEars):
+    if mode is Mode.STRICT or how.by_transcript:
         return how.words(run)
-    within = sample.truth["input_seconds"]
+    run, within = layout.whole(run), _seconds(sample, run)
     if sample.truth["task"] == "user_interruption":
         end = sample.truth["overlap"][1]
         words = layout.moved(how.words(layout.cropped(run, end, how.clock)), end)
@@ -227,17 +224,23 @@ def heard(sample: Sample, run: Run, how: Hearing, mode: Mode) -> list[Word]:
     return [word for word in words if word.start < within]
 
 
+def _seconds(sample: Sample, run: Run) -> float:
+    """Length of the file that the authors' code opens: a recording's own, else the input's, as
+    `write` cuts it."""
+    return sample.truth["input_seconds"] if run.recording is None else layout.whole(run).seconds
+
+
 def _score_pauses(board: Board, scene, samples, runs, how: Scoring) -> None:
     results = {}
     for sample in samples:
         words = heard(sample, runs[sample.id], how, how.mode)
         results[sample.id] = v1_rules.pause(words, sample.truth["user_end"], board.mode)
     taken = {i: float(r.takeover) for i, r in results.items()}
-    board.mean(scene, "takeover rate", taken, Better.LOWER, oracle=0.0, silent=0.0)
+    board.mean(scene, "takeover rate", taken, Better.LOWER, oracle=0.0, silent=0.0, bounds=SHARE)
     if board.mode is Mode.STRICT:
         answered = {i: float(bool(r.answered)) for i, r in results.items()}
         name = "answered after the user's end (rate)"
-        board.mean(scene, name, answered, Better.HIGHER, oracle=1.0, silent=0.0)
+        board.mean(scene, name, answered, Better.HIGHER, oracle=1.0, silent=0.0, bounds=SHARE)
 
 
 def _latencies(board: Board, scene: str, results: Mapping[str, v1_rules.Turn]) -> None:
@@ -257,32 +260,40 @@ def _score_turns(board: Board, scene, samples, runs, how: Scoring) -> None:
         words = heard(sample, runs[sample.id], how, how.mode)
         results[sample.id] = v1_rules.turn_taking(words, sample.truth["user_end"], board.mode)
     taken = {i: float(r.takeover) for i, r in results.items()}
-    board.mean(scene, "takeover rate", taken, Better.HIGHER, oracle=1.0, silent=0.0)
+    board.mean(scene, "takeover rate", taken, Better.HIGHER, oracle=1.0, silent=0.0, bounds=SHARE)
     _latencies(board, scene, results)
     if board.mode is Mode.STRICT:
         early = {i: float(bool(r.premature)) for i, r in results.items()}
-        board.mean(scene, "premature starts (rate)", early, Better.LOWER, oracle=0.0, silent=0.0)
+        name = "premature starts (rate)"
+        board.mean(scene, name, early, Better.LOWER, oracle=0.0, silent=0.0, bounds=SHARE)
 
 
 def _score_backchannels(board: Board, scene, samples, runs, how: Scoring) -> None:
     results = {}
     for sample in samples:
-        run, within = runs[sample.id], sample.truth["input_seconds"]
+        run, compat = runs[sample.id], how.mode is Mode.COMPAT
+        # The authors' code does not tell Silero the file's rate.
+        spoken = (
+            layout.official_speech(run, how, layout.RateRule.AS_IF_16K)
+            if compat
+            else how.speech(run)
+        )
         results[sample.id] = v1_rules.backchannels(
-            layout.official_speech(run, how) if how.mode is Mode.COMPAT else how.speech(run),
+            spoken,
             heard(sample, run, how, how.mode),
-            within,
+            _seconds(sample, run) if compat else sample.truth["input_seconds"],
             sample.truth["people"],
             board.mode,
         )
     taken = {i: float(r.takeover) for i, r in results.items()}
-    board.mean(scene, "takeover rate", taken, Better.LOWER, oracle=0.0, silent=0.0)
+    board.mean(scene, "takeover rate", taken, Better.LOWER, oracle=0.0, silent=0.0, bounds=SHARE)
     often = {i: r.frequency for i, r in results.items()}
     board.mean(scene, "backchannels per second", often, Better.HIGHER, silent=0.0)
     far = {i: r.distance for i, r in results.items()}
     compat = board.mode is Mode.COMPAT
     none = v1_rules.NO_BACKCHANNEL_COMPAT if compat else v1_rules.NO_BACKCHANNEL_STRICT
-    board.mean(scene, "Jensen-Shannon distance to people", far, Better.LOWER, silent=none)
+    name = "Jensen-Shannon distance to people"
+    board.mean(scene, name, far, Better.LOWER, silent=none, bounds=SHARE)
 
 
 def _score_interruptions(board: Board, scene, samples, runs, how: Scoring) -> None:
@@ -300,21 +311,21 @@ def _score_interruptions(board: Board, scene, samples, runs, how: Scoring) -> No
                 ratings[sample.id] = rating
     judged = {i: r for i, r in results.items() if r.applicable}
     taken = {i: float(r.takeover) for i, r in judged.items()}
-    board.mean(
-        scene, "takeover rate", taken, Better.HIGHER, oracle=1.0, silent=None if strict else 0.0
-    )
+    floor = None if strict else 0.0
+    board.mean(scene, "takeover rate", taken, Better.HIGHER, oracle=1.0, silent=floor, bounds=SHARE)
     kept = {i: value for i, value in ratings.items() if i in judged}
     closed = all(sample.truth.get("key") for sample in samples)
     best, judged_by = (5.0, CLOSED) if closed else (None, how.judge.name)
     name = "rating of the reply (0-5)"
-    board.mean(scene, name, kept, Better.HIGHER, oracle=best, judge=judged_by)
+    board.mean(scene, name, kept, Better.HIGHER, oracle=best, judge=judged_by, bounds=RATINGS)
     _latencies(board, scene, judged)
     if strict:
         ran_on = {i: float(bool(r.premature)) for i, r in judged.items()}
-        board.mean(scene, "talked on through it (rate)", ran_on, Better.LOWER, oracle=0.0)
+        name = "talked on through it (rate)"
+        board.mean(scene, name, ran_on, Better.LOWER, oracle=0.0, bounds=SHARE)
         off = {i: float(not r.applicable) for i, r in results.items()}
         name = "not applicable: not speaking then (rate)"
-        board.mean(scene, name, off, Better.NEITHER, oracle=0.0, silent=1.0)
+        board.mean(scene, name, off, Better.NEITHER, oracle=0.0, silent=1.0, bounds=SHARE)
 
 
 def _rating(sample: Sample, answer: str, judge: Judge) -> float | None:

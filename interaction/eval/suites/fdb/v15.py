@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import SHARE
 from interaction.eval.records import SAMPLE_RATE, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Hearing, Mode, Scoring, Source, Word
 from interaction.eval.suites.fdb import generate, layout
@@ -103,6 +104,8 @@ class FullDuplexBenchV15:
     ) -> list[Figure]:
         """Every figure of every scene; a recording counts once both its runs are there."""
         board = Board(how.mode, how.clock)
+        if how.mode is Mode.COMPAT:
+            runs = {i: layout.whole(run) for i, run in runs.items()}
         by_id = {sample.id: sample for sample in samples}
         pairs = [s for s in samples if not s.truth["clean"] and f"{s.id}/clean" in by_id]
         closed = all(sample.truth["key"] is not None for sample in pairs)
@@ -209,6 +212,7 @@ def _score_behaviour(
             silent=silent,
             judge=judged_by,
             decimals=None if strict else 2,
+            bounds=SHARE,
         )
 
 
@@ -225,12 +229,13 @@ def _score_timing(board: Board, scene, samples, runs, how: Hearing) -> None:
 def _score_overlaps(board: Board, scene: str, overlap: Mapping[str, Overlap]) -> None:
     off = {i: float(not o.applicable) for i, o in overlap.items()}
     name = "not applicable: not speaking then (rate)"
-    board.mean(scene, name, off, Better.NEITHER, oracle=0.0, silent=1.0)
+    board.mean(scene, name, off, Better.NEITHER, oracle=0.0, silent=1.0, bounds=SHARE)
     yields = wanted(scene) is Behaviour.RESPOND
     at = {i: o for i, o in overlap.items() if o.applicable}
     stopped = {i: float(o.stopped) for i, o in at.items()}
     better = Better.HIGHER if yields else Better.LOWER
-    board.mean(scene, "stopped within the overlap (rate)", stopped, better, oracle=float(yields))
+    name = "stopped within the overlap (rate)"
+    board.mean(scene, name, stopped, better, oracle=float(yields), bounds=SHARE)
     if yields:
         stop = {i: o.stop for i, o in at.items() if o.stop is not None}
         board.mean(scene, "stop latency from the overlap's start (s)", stop, Better.LOWER)

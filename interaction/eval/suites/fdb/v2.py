@@ -2,8 +2,10 @@
 
 In: results in the authors' layout, or conversations with a scripted examiner. Out: figures per
 split. The authors' examiner is a live model behind WebRTC, which is no part of this; a generated
-conversation instead plays a fixed script, and its replies are scored by rules of ours. Both come
-as `_processed.json` and are summed by the same code.
+conversation instead plays a fixed script, and its replies are scored by rules of ours. What the
+authors' judge left (`eval_results/SPLIT/TASK*.json`) is a recording of the system that was judged:
+the data and the system `recorded` are both that folder. Both come as `_processed.json` and are
+summed by the same code.
 """
 
 import dataclasses
@@ -13,13 +15,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
-from interaction.eval.records import SAMPLE_RATE, Clock, OutputEvent, Run, Sample
+from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
+from interaction.eval.runner import quantised
 from interaction.eval.suite import Better, Figure, Hearing, Mode, Scoring, Source, Word
 from interaction.eval.suites.fdb import generate, layout, v2_rules, world
 from interaction.eval.suites.fdb.perfect import next_border, said
 
 SPLITS = ("Daily", "Correction", "EntityTracking", "Safety")
 REPLY_SECONDS = 4.0
+SCALE = (1.0, 5.0)
+THEIR_JUDGE = "the judge of eval_results"
+JUDGED = "judged"
 _PROMPTS = "prompts_staged_generated.json"
 _NAMES = ("Sam", "Peter", "Anna", "Mary")
 _COLOURS = ("red", "blue", "green", "yellow")
@@ -89,7 +95,8 @@ class FullDuplexBenchV2:
         citation="Lin et al., arXiv 2510.07838; github.com/DanielLin94144/Full-Duplex-Bench",
         licence="CC BY-NC 4.0",
         size="200 staged tasks (text); conversations of 120 s are made live",
-        obtain="run the authors' examiner and judge; `results` reads their eval_results",
+        obtain="run the authors' examiner and judge: --data and --system recorded: are the folder "
+        "of their eval_results",
         generated="espeak-ng voice (--voices: piper and flite too) of a scripted examiner: four "
         "stages each with 4 s for a reply, in three of the four splits (no Safety); scored by "
         "rules of ours, not by their judge",
@@ -113,15 +120,20 @@ class FullDuplexBenchV2:
         layout.write_json(folder / _PROMPTS, {"splits": splits})
 
     def load(self, folder: pathlib.Path) -> list[Sample]:
-        """Reads `{split}/{task}/A.wav` with its script.
+        """Reads `{split}/{task}/A.wav` with its script, or the tasks that a judge has judged.
 
         Raises:
-            ValueError: there are none, or one without its files.
+            ValueError: there are neither, or one without its files.
         """
         places = sorted(path.parent for split in SPLITS for path in folder.glob(f"{split}/*/A.wav"))
-        if not places:
-            raise ValueError(f"{folder} has no SPLIT/TASK/A.wav (splits: {', '.join(SPLITS)})")
-        return [self._sample(place) for place in places]
+        if places:
+            return [self._sample(place) for place in places]
+        try:
+            judged = self.results(folder)
+        except ValueError as error:
+            wanted = f"no SPLIT/TASK/A.wav (splits: {', '.join(SPLITS)})"
+            raise ValueError(f"{folder} has {wanted}, and {error}") from None
+        return [_judged_sample(self.name, key) for key in judged]
 
     def _sample(self, place: pathlib.Path) -> Sample:
         script = layout.read_json(place / "script.json", "the generated set")
@@ -145,9 +157,36 @@ class FullDuplexBenchV2:
     def score(
         self, samples: Sequence[Sample], runs: Mapping[str, Run], how: Scoring
     ) -> list[Figure]:
-        """Every figure, from runs; the scripted conversations need no judge."""
-        processed = {s.id: processed_of(s, how.words(runs[s.id])) for s in samples}
-        return score_results(processed, mode=how.mode, clock=how.clock, judged_by=world.CLOSED)
+        """Every figure: of judged conversations what their judge wrote, of scripted ones by rules.
+
+        Raises:
+            ValueError: a conversation that has no script was not judged.
+        """
+        judged = {s.id: content for s in samples if (content := judgement(runs[s.id])) is not None}
+        rest = [s for s in samples if s.id not in judged]
+        if rest and (judged or "script" not in rest[0].truth):
+            raise ValueError(
+                f"{runs[rest[0].id].system} on {rest[0].id}: there is neither a judgement nor a "
+                "script; judged conversations are read as recorded:FOLDER"
+            )
+        found = judged or {s.id: processed_of(s, how.words(runs[s.id])) for s in samples}
+        by = THEIR_JUDGE if judged else world.CLOSED
+        return score_results(found, mode=how.mode, clock=how.clock, judged_by=by)
+
+    def recorded(self, root: pathlib.Path, sample: Sample, system: str) -> Run | None:
+        """What the authors' judge wrote of one conversation, with its `B.wav` if that is there;
+        None where there is no judgement."""
+        try:
+            path = _judgements(root).get(sample.id)
+        except ValueError:
+            return None
+        if path is None:
+            return None
+        events = [OutputEvent(0.0, Kind.UI, {JUDGED: _read_judgement(path)})]
+        sound = root / sample.id / "B.wav"
+        if sound.is_file():
+            events.append(OutputEvent(0.0, Kind.AUDIO, quantised(layout.read_sound(sound))))
+        return Run(sample.suite, sample.scene, sample.id, system, sample.seconds, tuple(events))
 
     def write(
         self, root: pathlib.Path, samples: Sequence[Sample], runs: Mapping[str, Run], how: Hearing
@@ -171,21 +210,34 @@ class FullDuplexBenchV2:
         Raises:
             ValueError: there are none.
         """
-        root = root / "eval_results" if (root / "eval_results").is_dir() else root
-        found: dict[str, dict] = {}
-        for path in sorted(root.glob("*/**/*.json")):
-            split = path.relative_to(root).parts[0]
-            if path.name.endswith(".raw_api.json"):
-                continue
-            if path.name.endswith("_processed.json"):
-                name = path.name.removesuffix("_processed.json")
-                found[f"{split}/{name}"] = layout.read_json(path, "v2")
-            elif not path.with_name(f"{path.stem}_processed.json").is_file():
-                text = path.read_text(encoding="utf-8")
-                found[f"{split}/{path.stem}"] = v2_rules.parse_judgement(text)
-        if not found:
-            raise ValueError(f"{root} has no SPLIT/TASK.json of a judge")
-        return found
+        return {key: _read_judgement(path) for key, path in _judgements(root).items()}
+
+
+def _judgements(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """File of each judged conversation, by ``split/task``.
+
+    Raises:
+        ValueError: there are none.
+    """
+    root = root / "eval_results" if (root / "eval_results").is_dir() else root
+    found: dict[str, pathlib.Path] = {}
+    for path in sorted(p for split in SPLITS for p in root.glob(f"{split}/**/*.json")):
+        if path.name.endswith(".raw_api.json"):
+            continue
+        processed = path.name.endswith("_processed.json")
+        task = path.stem.removesuffix("_processed")
+        key = f"{path.relative_to(root).parts[0]}/{task}"
+        if processed or key not in found:
+            found[key] = path
+    if not found:
+        raise ValueError(f"{root} has no SPLIT/TASK.json of a judge")
+    return found
+
+
+def _read_judgement(path: pathlib.Path) -> dict:
+    if path.name.endswith("_processed.json"):
+        return layout.read_json(path, "v2")
+    return v2_rules.parse_judgement(path.read_text(encoding="utf-8"))
 
 
 def _write_examiner(place: pathlib.Path, task: dict, voice: generate.Voice) -> None:
@@ -201,6 +253,17 @@ def _write_examiner(place: pathlib.Path, task: dict, voice: generate.Voice) -> N
     layout.write_json(place / "A.json", {"text": text, "chunks": chunks})
     layout.write_json(place / "prompt.json", {"staged_reveal": task["staged_reveal"]})
     layout.write_json(place / "script.json", task["script"])
+
+
+def _judged_sample(suite: str, key: str) -> Sample:
+    """A conversation of which there is nothing but a judgement."""
+    return Sample(suite, key.split("/")[0], key, v2_rules.LAST_SECOND, truth={"folder": key})
+
+
+def judgement(run: Run) -> dict | None:
+    """What a judge wrote of a recorded conversation, None where none did."""
+    told = (e.payload for e in run.of(Kind.UI) if isinstance(e.payload, dict))
+    return next((payload[JUDGED] for payload in told if JUDGED in payload), None)
 
 
 def processed_of(sample: Sample, words: Sequence[Word]) -> dict:
@@ -252,9 +315,16 @@ def score_results(
                 oracle=5.0 if closed else None,
                 silent=1.0 if closed else None,
                 judge=judged_by,
+                bounds=_bounds(chosen),
             )
     _over_time(board, processed, judged_by)
     return board.figures
+
+
+def _bounds(scores: Mapping[str, float]) -> tuple[float, float] | None:
+    """Those of the scale; None where a judge left it (COMPAT takes whatever it wrote)."""
+    least, most = SCALE
+    return SCALE if all(least <= score <= most for score in scores.values()) else None
 
 
 def _over_time(board: Board, processed: Mapping[str, Mapping], judged_by: str) -> None:
@@ -268,4 +338,11 @@ def _over_time(board: Board, processed: Mapping[str, Mapping], judged_by: str) -
             chosen = {i: values[which] for i, values in there.items()}
             if chosen:
                 title = f"{name}, {label}"
-                board.mean("all", title, chosen, Better.HIGHER, judge=judged_by)
+                board.mean(
+                    "all",
+                    title,
+                    chosen,
+                    Better.HIGHER,
+                    judge=judged_by,
+                    bounds=_bounds(chosen),
+                )

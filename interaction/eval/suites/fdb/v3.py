@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from interaction.eval.board import Board
+from interaction.eval.intervals import SHARE
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import (
     Better,
@@ -153,7 +154,8 @@ class FullDuplexBenchV3:
             return None
         provider = found[0].stem.removeprefix("result_")
         result = from_file(layout.read_json(found[0], "v3"))
-        return as_run(sample, result, folder / f"output_{provider}.wav", system)
+        run = as_run(sample, result, folder / f"output_{provider}.wav", system)
+        return dataclasses.replace(run, recording=found[0].resolve())
 
 
 # ---------------------------------------------------------------- scoring
@@ -218,7 +220,7 @@ def score_results(
     board_mean = lambda *a, **k: board.mean("all", *a, decimals=decimals, **k)
     strict = mode is Mode.STRICT
     taken = {s.id: float(results[s.id].turn_taken) for s in there}
-    board_mean("turn taken (rate)", taken, Better.HIGHER, oracle=1.0, silent=0.0)
+    board_mean("turn taken (rate)", taken, Better.HIGHER, oracle=1.0, silent=0.0, bounds=SHARE)
     chosen = [s for s in there if strict or results[s.id].turn_taken]
     floor = 0.0 if strict else None
     closed = all("keys" in s.truth for s in there)
@@ -233,6 +235,7 @@ def score_results(
         oracle=1.0 if closed else None,
         silent=floor,
         judge=judged_by,
+        bounds=SHARE,
     )
     _score_passes(board, there, results, matches, judged_by)
     _score_times(board_mean, there, results, strict)
@@ -262,7 +265,7 @@ def _score_calls(add, samples, results, matches: Matches, mode: Mode, judged_by,
     for sample in samples:
         chosen = v3_rules.selection(sample.truth["expected_tool_calls"], results[sample.id].calls)
         f1[sample.id] = _per_sample(chosen.f1, mode)
-    add("tool selection F1", f1, Better.HIGHER, oracle=1.0, silent=floor)
+    add("tool selection F1", f1, Better.HIGHER, oracle=1.0, silent=floor, bounds=SHARE)
     for kind, right in matches.items():
         shares = {
             s.id: _per_sample(sum(right[s.id]) / len(right[s.id]) if right[s.id] else 1.0, mode)
@@ -270,7 +273,7 @@ def _score_calls(add, samples, results, matches: Matches, mode: Mode, judged_by,
         }
         name = judged_by if kind == "judged" else ""
         title = f"argument accuracy, {kind}"
-        add(title, shares, Better.HIGHER, oracle=1.0, silent=floor, judge=name)
+        add(title, shares, Better.HIGHER, oracle=1.0, silent=floor, judge=name, bounds=SHARE)
 
 
 def _score_passes(board: Board, samples, results, matches: Matches, judged_by: str) -> None:
@@ -295,6 +298,7 @@ def _score_passes(board: Board, samples, results, matches: Matches, judged_by: s
                 silent=0.0,
                 judge=judged_by if kind == "judged" else "",
                 decimals=decimals,
+                bounds=SHARE,
             )
     if board.mode is Mode.STRICT:
         _score_stale(board, samples, results)
@@ -311,7 +315,7 @@ def _score_stale(board: Board, samples, results: Mapping[str, Result]) -> None:
             )
             stale[sample.id] = float(any(right))
     name = "called what was taken back (rate)"
-    board.mean("taken back", name, stale, Better.LOWER, oracle=0.0, silent=0.0)
+    board.mean("taken back", name, stale, Better.LOWER, oracle=0.0, silent=0.0, bounds=SHARE)
 
 
 def _score_times(add, samples, results: Mapping[str, Result], strict: bool) -> None:
@@ -323,7 +327,7 @@ def _score_times(add, samples, results: Mapping[str, Result], strict: bool) -> N
     polite = {i: v for i, v in late.items() if v >= 0}
     add("latency without interruptions (s)", polite, Better.LOWER)
     cut_in = {i: float(v < 0) for i, v in late.items()}
-    add("interrupted the user (rate)", cut_in, Better.LOWER, oracle=0.0)
+    add("interrupted the user (rate)", cut_in, Better.LOWER, oracle=0.0, bounds=SHARE)
     if not strict:
         return
     add("latency, unclipped (s)", late, Better.LOWER)

@@ -18,7 +18,12 @@ FOLDER = re.compile(r"^(.+)_([0-9a-f]{24})$")
 
 
 def result_of(sample: Sample, run: Run, how: Hearing) -> Result:
-    """What a run called and said; the user's end is as annotated, else as the ears hear it."""
+    """What a run called and said; the user's end is as annotated, else as the ears hear it.
+
+    Where words are read from transcripts, a recorded `result_{provider}.json` is taken whole.
+    """
+    if how.by_transcript and run.recording is not None:
+        return from_file(layout.read_json(run.recording, "v3"))
     annotated = sample.truth.get("input_asr_chunks")
     if annotated is None:
         heard = how.words(layout.input_run(sample))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interaction.eval.board import Board
-from interaction.eval.intervals import Measured, bootstrap
+from interaction.eval.intervals import PERCENT, Measured, bootstrap, within
 from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Scoring, Source
 from interaction.eval.suites import hub_rows
@@ -31,7 +31,8 @@ def _answer_seconds(arguments: Sequence[Mapping]) -> float:
 
 
 def ratio(followed: Mapping[str, Sequence[bool]], *, draws: int = 2_000) -> Measured:
-    """Per cent of followed instructions over all prompts; whole prompts are drawn anew."""
+    """Per cent of followed instructions over all prompts; whole prompts are drawn anew, and where
+    every prompt has the same share Wilson's interval of as many prompts is given."""
     right = np.array([sum(values) for values in followed.values()], float)
     count = np.array([len(values) for values in followed.values()], float)
     if not count.sum():
@@ -39,7 +40,10 @@ def ratio(followed: Mapping[str, Sequence[bool]], *, draws: int = 2_000) -> Meas
     drawn = np.random.default_rng(0).integers(0, len(count), (draws, len(count)))
     shares = 100 * right[drawn].sum(axis=1) / np.maximum(count[drawn].sum(axis=1), 1)
     low, high = np.percentile(shares, [2.5, 97.5])
-    return Measured(float(100 * right.sum() / count.sum()), float(low), float(high), len(count))
+    value = float(100 * right.sum() / count.sum())
+    if np.ptp(right / np.maximum(count, 1)) == 0:  # no width: the rule of `intervals`
+        low, high = within(value, len(count), PERCENT)
+    return Measured(value, float(low), float(high), len(count))
 
 
 def accuracies(results: Mapping[str, Followed]) -> dict[str, tuple[Measured, dict[str, float]]]:
@@ -56,12 +60,12 @@ def accuracies(results: Mapping[str, Followed]) -> dict[str, tuple[Measured, dic
         followed = {key: getattr(result, way) for key, result in results.items()}
         whole = {key: 100.0 * all(values) for key, values in followed.items()}
         parts = {key: 100.0 * sum(values) / len(values) for key, values in followed.items()}
-        prompt = bootstrap(list(whole.values()), np.mean)
+        prompt = bootstrap(list(whole.values()), np.mean, bounds=PERCENT)
         table[f"prompt accuracy, {way} (%)"] = prompt, whole
         table[f"instruction accuracy, {way} (%)"] = ratio(followed), parts
     values = np.array([list(samples.values()) for _, samples in table.values()])
     mean = float(np.mean([measured.value for measured, _ in table.values()]))
-    around = bootstrap(values.mean(axis=0).tolist(), np.mean)
+    around = bootstrap(values.mean(axis=0).tolist(), np.mean, bounds=PERCENT)
     shift = mean - around.value  # the instruction accuracies weigh prompts by their length
     measured = Measured(mean, around.low + shift, around.high + shift, around.count)
     keys = list(results)
