@@ -28,6 +28,7 @@ class BoardOutput:
         written, said, delegated: text per channel.
         closer: the micro-turn's closer.
         waveform: float32 ``[W]``.
+        forgotten_text: text slots that gave way in this micro-turn.
     """
 
     tokens: tuple[int, ...]
@@ -36,6 +37,7 @@ class BoardOutput:
     delegated: str
     closer: Control
     waveform: np.ndarray
+    forgotten_text: int
 
 
 class ArtefactBoard:
@@ -57,12 +59,12 @@ class ArtefactBoard:
         self.weave = configuration.build(WeaveConfig, manifest.weave, where="weave")
         self.grid = Grid(sample_rate=manifest.sample_rate)
         self.tokenizer = read_tokenizer()
-        self._reader = ChannelReader(self.tokenizer)
+        self._reader, self._forgotten = ChannelReader(self.tokenizer), 0
 
     def begin(self, seed: int) -> None:
         """A fresh session."""
         self._runtime.begin(seed)
-        self._reader = ChannelReader(self.tokenizer)
+        self._reader, self._forgotten = ChannelReader(self.tokenizer), 0
 
     def step(self, given: LaneInput) -> BoardOutput:
         """One micro-turn."""
@@ -76,6 +78,7 @@ class ArtefactBoard:
         by_channel: dict[Control, str] = dict.fromkeys(CHANNELS, "")
         for piece in text.pieces:
             by_channel[piece.channel] += piece.text
+        before, self._forgotten = self._forgotten, int(outputs["forgotten_text"][0])
         return BoardOutput(
             tokens=tuple(token for token in ids if token >= 0),
             written=by_channel[Control.WRITE],
@@ -83,6 +86,7 @@ class ArtefactBoard:
             delegated=by_channel[Control.DELEGATE],
             closer=Control.END if text.closer is None else text.closer,
             waveform=outputs["waveform"][0],
+            forgotten_text=self._forgotten - before,
         )
 
     def _bucket(self, given: LaneInput):
