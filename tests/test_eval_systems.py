@@ -133,6 +133,7 @@ class Out:
     closer: Control = Control.PASS
     tokens: tuple = ()
     waveform: np.ndarray = dataclasses.field(default_factory=lambda: np.full(CHUNK, 0.5))
+    forgotten_text: int = 0
 
 
 class FakeBoard:
@@ -153,6 +154,15 @@ class FakeBoard:
 
 def token(*controls):
     return tuple(ByteTokenizer().control(control) for control in controls)
+
+
+def test_text_that_gives_way_is_an_event_at_the_border():
+    board = FakeBoard({1: Out(forgotten_text=3), 4: Out(written="1", forgotten_text=1)})
+    run = play(Model(lambda: board, name="m"), sample())
+    assert [(e.t, e.payload) for e in run.of(Kind.UI)] == [
+        (0.4, {"forgotten_text": 3}),
+        (1.0, {"forgotten_text": 1}),
+    ]
 
 
 def test_text_sound_and_tail_of_a_lane():

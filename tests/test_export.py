@@ -422,8 +422,13 @@ def plays_as_its_programs_do(small):
         wanted = raw.step(vars(weave))
         assert output.tokens == tuple(t for t in wanted["tokens"][0].tolist() if t >= 0)
         np.testing.assert_array_equal(output.waveform, wanted["waveform"][0])
+        assert output.forgotten_text == int(wanted["forgotten_text"][0]) == 0
     other = board.step(dataclasses.replace(inputs[0], micro_turn=3))
     assert any(
         not np.array_equal(other.waveform, output.waveform) or other.tokens != output.tokens
         for output in found
     )
+    counted, own = iter((2, 2, 5)), raw.step  # the program counts from the session's start
+    raw.step = lambda inputs: own(inputs) | {"forgotten_text": np.full(LANES, next(counted))}
+    board.begin(SEED)
+    assert [board.step(one).forgotten_text for one in inputs] == [2, 0, 3]

@@ -16,10 +16,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from interaction.eval.records import SAMPLE_RATE, Kind, Sample
+from interaction.eval.records import SAMPLE_RATE, Kind, OutputEvent, Sample
 from interaction.eval.runner import play
 from interaction.eval.systems.remote import Remote
-from interaction.session.wire import from_pcm, read_event, to_pcm
+from interaction.session.exchange import STOP_PLAYBACK, forgotten
+from interaction.session.wire import from_pcm, output_message, read_event, to_pcm
 from interaction.streams.events import TextEvent, VideoFrames
 from interaction.types import Control
 
@@ -204,6 +205,17 @@ def test_sound_outside_of_16_bits_is_clipped_and_bad_base64_refused():
         read_event({"t": 0.2, "kind": "audio", "pcm": "!"})
 
 
+def test_that_text_was_forgotten_goes_over_the_wire():
+    event = OutputEvent(0.8, Kind.UI, forgotten(3))
+    message = json.loads(json.dumps(output_message(3, [event])))
+    assert message["events"] == [{"t": 0.8, "kind": "ui", "payload": {"forgotten_text": 3}}]
+    assert read_event(message["events"][0]) == event
+    for told in (0, "3", True, None):
+        broken = {"t": 0.8, "kind": "ui", "payload": {"forgotten_text": told}}
+        with pytest.raises(ConnectionError, match=f"forgotten_text={told!r} is no number of slots"):
+            read_event(broken)
+
+
 def test_the_page_shows_messages_that_are_understood():
     page = (pathlib.Path(__file__).parents[1] / "docs" / "remote.md").read_text()
     blocks = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.S)]
@@ -215,4 +227,6 @@ def test_the_page_shows_messages_that_are_understood():
         Kind.AUDIO,
         Kind.TOOL,
         Kind.UI,
+        Kind.UI,
     ]
+    assert [e["payload"] for e in events[3:]] == [STOP_PLAYBACK, forgotten(3)]

@@ -61,6 +61,9 @@ def test_numbers_of_a_session():
     assert summary.late_chunks == 1
     assert summary.dropped_chunks == 1
     assert summary.spoken_seconds == pytest.approx(0.4)
+    assert summary.forgotten_text == 0
+    more = (turn(0, forgotten_text=3), turn(1), turn(2, forgotten_text=1))
+    assert summarise(session(micro_turns=more)).forgotten_text == 4
 
 
 def test_words_stand_when_they_existed():
@@ -205,6 +208,41 @@ def test_long_sessions_go_on_in_more_staves(tmp_path):
 def test_an_empty_session_is_refused(tmp_path):
     with pytest.raises(ValueError, match="micro_turns is empty"):
         write_report(session(micro_turns=()), tmp_path, title="t", inputs={})
+
+
+def test_text_that_is_forgotten_stands_in_the_report_the_picture_and_the_terminal(tmp_path):
+    """A line of the timeline, where it is; none of it in a session that forgot nothing."""
+    kept = (turn(0, text_in=("first",)), turn(1), turn(2, written="five"))
+    lost = (kept[0], dataclasses.replace(kept[1], forgotten_text=3), kept[2])
+    record, other = session(micro_turns=lost), session(micro_turns=kept)
+    found = [(w.channel, w.text, round(w.seconds, 3)) for w in words(record)]
+    assert found[1] == (Channel.FORGOTTEN, "3 text slots", 0.425)
+    assert [w.channel for w in words(other)] == [Channel.TEXT_IN, Channel.WRITE]
+    told, untold = (
+        write_report(each, tmp_path / name, title="t", inputs={})
+        for name, each in (("told", record), ("untold", other))
+    )
+    page = _Page(told.page.read_text("utf-8"))
+    data = json.loads(page.scripts[0])
+    assert [m["forgotten"] for m in data["turns"]] == [0, 3, 0]
+    assert data["words"][1] == {"t": 0.425, "channel": "forgotten", "text": "3 text slots"}
+    assert "3slots of text forgotten" in page.text  # a tile: number and name
+    red = []
+    for files in (told, untold):
+        with PIL.Image.open(files.timeline) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        # Every step is within its time: nothing but the line's name and word is of this red,
+        # beside the dashes of the 200 ms, which both pictures have.
+        red.append(int((np.abs(pixels - (0xDC, 0x26, 0x26)).sum(-1) < 12).sum()))
+    assert red[0] > red[1] + 50
+    assert " forgotten_text=3 close=pass" in line_of(lost[1])
+    assert "forgotten" not in line_of(kept[1])
+    stream = io.StringIO()
+    with TerminalTimeline(stream, TerminalStyle.LIVE) as timeline:
+        timeline.show(lost[1])
+    timeline.close(summarise(record))
+    assert "forgets" in stream.getvalue()
+    assert "3 slots of the oldest text gave way" in stream.getvalue()
 
 
 # ---------------------------------------------------------------- terminal

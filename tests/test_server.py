@@ -103,6 +103,21 @@ def test_a_session_gives_what_the_lanes_give(remote, own):
     assert 0 <= last["late"] <= last["steps"]
 
 
+def test_a_client_is_told_of_text_that_gives_way(remote, own):
+    """Typed until the store holds nothing else: events say how much went, as the lanes count it."""
+    typed = tuple(TextEvent(0.2 * now + 0.1, Control.USER, "ABCDE") for now in range(13))
+    given = sample("full/1", seconds=2.6, text=typed)
+    found, wanted = (
+        [(e.t, e.payload["forgotten_text"]) for e in play(each, given).of(Kind.UI)]
+        for each in (remote(), own)
+    )
+    assert found == wanted and len(found) > 1 and min(slots for _, slots in found) > 0
+    lanes = own._board._lanes
+    assert sum(slots for _, slots in found) == int(lanes.state.cache["lost_text"][0])
+    untold = play(remote(), sample("full/2"))
+    assert not untold.of(Kind.UI)
+
+
 def test_sessions_of_different_pace_do_not_touch_each_other(remote, own):
     quick, slow = sample("quick/2"), sample("slow/1", seconds=1.6)
     gone = threading.Event()

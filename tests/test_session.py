@@ -386,3 +386,13 @@ def test_a_session_is_the_same_at_any_pace(params):
     assert records[Pace.MEASURED].pace == Pace.MEASURED.value
     with pytest.raises(ValueError, match="lane 0 is at micro_turn=6"):
         converse(lanes, recording, pace=Pace.INSTANT)
+
+
+def test_the_record_says_where_text_gave_way(params):
+    """Typed at every micro-turn, until the store of 61 slots holds nothing else."""
+    typed = [TextEvent(0.2 * now, Control.USER, "ABCDE") for now in range(14)]
+    lanes = Lanes(params, CONFIG, lanes=LANES, seed=11)
+    record = converse(lanes, Recording(text=typed), pace=Pace.INSTANT)
+    told = [turn.forgotten_text for turn in record.micro_turns]
+    assert sum(told) == int(lanes.state.cache["lost_text"][0]) > 0
+    assert not any(told[:5]) and told[-1] > 0  # 5 micro-turns take less than the store holds

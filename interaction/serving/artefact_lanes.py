@@ -30,6 +30,7 @@ class BoardOutput:
         written, said, delegated: text per channel.
         closer: the micro-turn's closer.
         waveform: float32 ``[W]``.
+        forgotten_text: text slots that gave way in this micro-turn.
     """
 
     tokens: tuple[int, ...]
@@ -38,6 +39,7 @@ class BoardOutput:
     delegated: str
     closer: Control
     waveform: np.ndarray
+    forgotten_text: int
 
 
 class ArtefactLanes:
@@ -65,6 +67,7 @@ class ArtefactLanes:
         self.lanes = manifest.lanes
         self._next = [0] * self.lanes
         self._readers: dict[int, ChannelReader] = {}  # of lanes that hold a session
+        self._forgotten = [0] * self.lanes
 
     def open(self, *, seed: int = 0) -> int:
         """Admit a session to the first free lane; the lane. Others go on untouched.
@@ -80,7 +83,7 @@ class ArtefactLanes:
         lane = free[0]
         self._runtime.admit(np.arange(self.lanes) == lane, seed)
         self._readers[lane] = ChannelReader(self.tokenizer)
-        self._next[lane] = 0
+        self._next[lane] = self._forgotten[lane] = 0
         return lane
 
     def close(self, lane: int) -> None:
@@ -121,6 +124,8 @@ class ArtefactLanes:
         by_channel: dict[Control, str] = dict.fromkeys(CHANNELS, "")
         for piece in text.pieces:
             by_channel[piece.channel] += piece.text
+        forgotten = int(outputs["forgotten_text"][lane])
+        before, self._forgotten[lane] = self._forgotten[lane], forgotten
         return BoardOutput(
             tokens=tuple(token for token in ids if token >= 0),
             written=by_channel[Control.WRITE],
@@ -128,6 +133,7 @@ class ArtefactLanes:
             delegated=by_channel[Control.DELEGATE],
             closer=Control.END if text.closer is None else text.closer,
             waveform=outputs["waveform"][lane],
+            forgotten_text=forgotten - before,
         )
 
     def _bucket(self, items: Sequence[LaneInput]) -> Bucket:

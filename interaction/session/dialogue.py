@@ -2,7 +2,8 @@
 
 In: every micro-turn's `MicroTurnInput`, then what the lane put out. Out: the lane's `LaneInput`,
 then events: what it says and writes as text, its sound at playback times, what it delegates as tool
-events. Results of calls come back to the model as text. Nothing here computes with the model.
+events, and that text was forgotten. Results of calls come back to the model as text. Nothing here
+computes with the model.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from interaction.microturn import Grid, output_seconds
-from interaction.session.exchange import Kind, MicroTurnInput, OutputEvent
+from interaction.session.exchange import Kind, MicroTurnInput, OutputEvent, forgotten
 from interaction.session.loop import Playback
 from interaction.streams.events import TextInQueue
 from interaction.streams.image import frame_at, tubelets
@@ -62,6 +63,11 @@ class LaneText(Protocol):
     @property
     def waveform(self) -> np.ndarray:
         """float32 ``[3200]``."""
+        ...
+
+    @property
+    def forgotten_text(self) -> int:
+        """Text slots that gave way in this micro-turn."""
         ...
 
 
@@ -113,6 +119,8 @@ class Dialogue:
         start = self._playback.start(micro_turn, 0.0, speaks)
         if speaks or spoke:  # the chunk after the last spoken one carries the vocoder's tail
             events.append(OutputEvent(start, Kind.AUDIO, output.waveform))
+        if output.forgotten_text:
+            events.append(OutputEvent(border, Kind.UI, forgotten(output.forgotten_text)))
         return events
 
     def _heard(self, given: MicroTurnInput) -> tuple[tuple[int, np.ndarray], ...]:

@@ -21,7 +21,7 @@ class Kind(enum.Enum):
     TEXT: payload ``{"channel": "say" | "write", "text": str}``; AUDIO: payload float32 samples
     ``[W]`` at 16 kHz, mono; TOOL: payload ``{"function": str, "args": dict}`` or, for a
     delegation in words, ``{"request": str}``; UI: payload any JSON value; `STOP_PLAYBACK` drops
-    the sound that has been put out but not played.
+    the sound that has been put out but not played, `forgotten` says that memory let text go.
     """
 
     TEXT = "text"
@@ -32,6 +32,11 @@ class Kind(enum.Enum):
 
 # Payload of a UI event: a system that holds its tongue.
 STOP_PLAYBACK = {"playback": "stop"}
+
+
+def forgotten(slots: int) -> dict[str, int]:
+    """Payload of a UI event: so many slots of the oldest text gave way in this micro-turn."""
+    return {"forgotten_text": slots}
 
 
 class Clock(enum.Enum):

@@ -122,4 +122,5 @@ def _record(
         play_start_seconds=start,
         step_milliseconds=milliseconds,
         dropped=arrived.dropped,
+        forgotten_text=output.forgotten_text,
     )

@@ -25,6 +25,7 @@ class MicroTurnRecord:
         spoken_audio: float32 ``[3200]`` what the vocoder gave for this micro-turn.
         play_start_seconds: when those samples start to play.
         step_milliseconds: measured wall time of the step.
+        forgotten_text: text slots that gave way to it, because memory held nothing else to let go.
     """
 
     micro_turn: int
@@ -40,6 +41,7 @@ class MicroTurnRecord:
     play_start_seconds: float
     step_milliseconds: float
     dropped: int = 0
+    forgotten_text: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

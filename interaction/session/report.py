@@ -129,6 +129,7 @@ def _tiles(summary: Summary) -> str:
         (f"{summary.dropped_chunks}", "came too late to be heard", True),
         (f"{summary.seconds:.1f} s", "session", False),
         (f"{summary.spoken_seconds:.1f} s", "of it the model speaks", False),
+        (f"{summary.forgotten_text}", "slots of text forgotten", True),
     )
     return "".join(
         f'<div class="tile{" bad" if alarm and value != "0" else ""}">'
@@ -170,6 +171,7 @@ def _turn(turn: MicroTurnRecord) -> dict[str, Any]:
         "heardDb": round(level_db(turn.heard_audio), 1),
         "late": max(turn.lateness, default=0),
         "dropped": turn.dropped,
+        "forgotten": turn.forgotten_text,
         "video": turn.video_frame is not None,
         "textIn": list(turn.text_in),
         "written": turn.written,

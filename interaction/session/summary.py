@@ -1,8 +1,9 @@
 """The numbers, words and sound of a finished session.
 
 In: a `SessionRecord`. Out: `summarise` (step times against 200 ms, late input, speech), `words`
-(what was read, written and said, with the moment it existed) and `conversation` (both sides on one
-time axis, at playback times). The terminal, the picture and the page all show these same values.
+(what was read, written, said and forgotten, with the moment it existed) and `conversation` (both
+sides on one time axis, at playback times). The terminal, the picture and the page all show these
+same values.
 """
 
 import dataclasses
@@ -20,12 +21,13 @@ AUDIBLE_DB = -45.0
 
 
 class Channel(enum.Enum):
-    """Where a piece of text stands."""
+    """Where a piece of text stands; FORGOTTEN says how much of it memory let go."""
 
     TEXT_IN = "text in"
     WRITE = "write"
     SAY = "say"
     DELEGATE = "delegate"
+    FORGOTTEN = "forgotten"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Summary:
         late_chunks: audio chunks woven in after their micro-turn.
         dropped_chunks: audio chunks that came too late to be woven in.
         spoken_seconds: seconds in micro-turns whose sound is above -45 dB.
+        forgotten_text: text slots that memory let go.
     """
 
     micro_turns: int
@@ -92,6 +95,7 @@ class Summary:
     late_chunks: int
     dropped_chunks: int
     spoken_seconds: float
+    forgotten_text: int
 
 
 def level_db(samples_W: np.ndarray) -> float:
@@ -126,6 +130,7 @@ def summarise(record: SessionRecord) -> Summary:
         late_chunks=sum(late > 0 for m in record.micro_turns for late in m.lateness),
         dropped_chunks=sum(m.dropped for m in record.micro_turns),
         spoken_seconds=sum(audible) * MICRO_TURN_SECONDS,
+        forgotten_text=sum(m.forgotten_text for m in record.micro_turns),
     )
 
 
@@ -140,9 +145,16 @@ def words(record: SessionRecord) -> tuple[Word, ...]:
             (end, Channel.WRITE, m.written),
             (end, Channel.SAY, m.said),
             (end, Channel.DELEGATE, m.delegated),
+            (end, Channel.FORGOTTEN, forgetting(m)),
         ]
         found += [Word(t, m.micro_turn, c, text.strip()) for t, c, text in rows if text.strip()]
     return tuple(sorted(found, key=lambda word: word.seconds))
+
+
+def forgetting(turn: MicroTurnRecord) -> str:
+    """What memory let go of the oldest text in a micro-turn, in words; nothing: ""."""
+    slots = turn.forgotten_text
+    return f"{slots} text slot{'s' if slots > 1 else ''}" if slots else ""
 
 
 def conversation(record: SessionRecord) -> np.ndarray:

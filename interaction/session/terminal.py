@@ -17,7 +17,7 @@ from rich.text import Text
 
 from interaction.microturn import start_seconds
 from interaction.session.record import MicroTurnRecord
-from interaction.session.summary import BUDGET_MILLISECONDS, Summary, level_db, levels
+from interaction.session.summary import BUDGET_MILLISECONDS, Summary, forgetting, level_db, levels
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 CELLS = 8
@@ -141,6 +141,7 @@ def _text_of(turn: MicroTurnRecord, columns: int) -> Text:
     text = Text()
     parts = [("reads ", " ".join(turn.text_in), "cyan"), ("writes ", turn.written, "bold green")]
     parts += [("says ", turn.said, f"bold {SPOKEN}"), ("delegates ", turn.delegated, "magenta")]
+    parts += [("forgets ", forgetting(turn), "red")]
     for name, value, style in parts:
         if value.strip():
             text.append(("  " if text else "") + name, style=QUIET)
@@ -169,6 +170,8 @@ def line_of(turn: MicroTurnRecord) -> str:
     ):
         if value.strip():
             parts.append(f'{name}="{_one_line(value)}"')
+    if turn.forgotten_text:
+        parts.append(f"forgotten_text={turn.forgotten_text}")
     parts.append(f"close={turn.closer}")
     parts.append(f"spoken={level_db(turn.spoken_audio):.0f}dB")
     parts.append(f"ms={turn.step_milliseconds:.1f}/{BUDGET_MILLISECONDS:.0f}")
@@ -176,8 +179,8 @@ def line_of(turn: MicroTurnRecord) -> str:
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """The session's numbers as sentences."""
-    return [
+    """The session's numbers as sentences; the last one only where text was forgotten."""
+    lines = [
         f"{summary.micro_turns} micro-turns in {summary.seconds:.1f} s of session time; "
         f"{summary.spoken_seconds:.1f} s of it with the model speaking",
         f"step: median {summary.median_milliseconds:.1f} ms, "
@@ -186,6 +189,9 @@ def summary_lines(summary: Summary) -> list[str]:
         f"{summary.late_chunks} chunks of sound came late, "
         f"{summary.dropped_chunks} more too late to be heard",
     ]
+    if summary.forgotten_text:
+        lines.append(f"memory was full: {summary.forgotten_text} slots of the oldest text gave way")
+    return lines
 
 
 def blocks(samples_W: np.ndarray) -> str:

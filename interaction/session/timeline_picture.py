@@ -38,12 +38,14 @@ CHANNEL_COLOUR = {
     Channel.WRITE: "#15803d",
     Channel.SAY: SPOKEN,
     Channel.DELEGATE: "#7c3aed",
+    Channel.FORGOTTEN: "#dc2626",
 }
 READS_AS = {
     Channel.TEXT_IN: "reads",
     Channel.WRITE: "writes",
     Channel.SAY: "says",
     Channel.DELEGATE: "delegates",
+    Channel.FORGOTTEN: "forgets",
 }
 STYLE: Any = {
     "font.size": 9,
@@ -120,7 +122,10 @@ def _stave(
     _name(axes["heard"], "heard", HEARD)
     _name(axes["speaks"], "spoken", SPOKEN)
     _true_events(axes["heard"], true_events, span)
-    _words(axes["text"], [w for w in words(record) if span[0] <= w.seconds < span[1]])
+    found = words(record)
+    forgets = any(w.channel is Channel.FORGOTTEN for w in found)
+    channels = [c for c in Channel if forgets or c is not Channel.FORGOTTEN]
+    _words(axes["text"], [w for w in found if span[0] <= w.seconds < span[1]], channels)
     _steps(axes["step"], turns)
     for axis in rows:
         axis.set_xlim(*span)
@@ -210,13 +215,13 @@ def _true_events(axis: Axes, events: Sequence[TrueEvent], span: tuple[float, flo
         axis.text(place, top, event.label, color=HEARD, va="bottom", ha="left", fontsize=8)
 
 
-def _words(axis: Axes, found: Sequence[Word]) -> None:
+def _words(axis: Axes, found: Sequence[Word], channels: Sequence[Channel]) -> None:
     """One line per channel; a word that would touch the one before it steps down half a line."""
     axis.set_yticks([])
-    axis.set_ylim(-4, 0.6)
+    axis.set_ylim(-len(channels), 0.6)
     axis.grid(axis="x", color="#eef0f4", linewidth=0.8)
     axis.set_axisbelow(True)
-    for row, channel in enumerate(Channel):
+    for row, channel in enumerate(channels):
         colour = CHANNEL_COLOUR[channel]
         axis.text(
             -0.007,

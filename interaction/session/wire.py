@@ -104,6 +104,9 @@ def read_event(event: Mapping[str, Any]) -> OutputEvent:
             raise ValueError("a tool call is a function (string) and args (object)")
         if not math.isfinite(float(event["t"])):
             raise ValueError(f"t={event['t']!r} is no time")
+        told = payload.get("forgotten_text", 1) if isinstance(payload, dict) else 1
+        if kind is Kind.UI and (type(told) is not int or told < 1):
+            raise ValueError(f"forgotten_text={told!r} is no number of slots")
         return OutputEvent(float(event["t"]), kind, payload)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConnectionError(
