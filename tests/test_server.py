@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from interaction.eval.records import Kind
 from interaction.eval.runner import play
 from interaction.eval.systems.model import Model
 from interaction.eval.systems.remote import Remote
