@@ -15,6 +15,8 @@ UV_VERSION := 0.13.8
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 PARITY_PYTHON ?= 3.11
+# Whole files to each worker, in the order of tests/conftest.py: those that take long first.
+TWO_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 # Recordings that are not in the repository are used where they lie beside it.
 ifneq ($(wildcard ../shared/media),)
@@ -32,10 +34,10 @@ demo: $(READY)
 	$(PYTHON) launch.py demo --out demo $(DEMO)
 
 test: $(READY)
-	$(PYTHON) -m pytest -n 2 --dist loadfile $(TESTS)
+	$(PYTHON) -m pytest $(TWO_WORKERS) $(TESTS)
 
 test-slow: $(READY)
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m slow $(TESTS)
+	$(PYTHON) -m pytest $(TWO_WORKERS) -m slow $(TESTS)
 
 # Starts SLURM on this machine (Debian's slurm-wlm and munge, root) and runs jobs on it.
 test-slurm: $(READY)

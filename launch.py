@@ -17,8 +17,6 @@ part of the package that does the work. ConfigDict stops here; below are frozen 
 """
 
 import argparse
-import ast
-import copy
 import dataclasses
 import importlib
 import importlib.util
@@ -26,6 +24,8 @@ import os
 import pathlib
 import sys
 from typing import Any
+
+from interaction.configuration import with_overrides
 
 # Value of a configuration's `trainer` field (default: interaction) to the module with its `train`
 # and the dataclass that the other fields are built into.
@@ -380,35 +380,6 @@ def read_config(place: str) -> dict[str, Any]:
         raise ValueError(f"--config {place}: {path} defines no get_config")
     config = module.get_config(argument) if argument else module.get_config()
     return config.to_dict()
-
-
-def with_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """`values` with each ``a.b=value`` put in its place (unknown keys raise when it is built).
-
-    Args:
-        values: nested dict; left as it is.
-        overrides: a Python literal after the first ``=``, or else a string.
-
-    Raises:
-        ValueError: no ``=``, or a path through something that is no section.
-    """
-    result = copy.deepcopy(values)
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals or not path:
-            raise ValueError(f"--set {override}: write it as section.field=value")
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        section = result
-        *sections, field = path.split(".")
-        for name in sections:
-            section = section.setdefault(name, {})
-            if not isinstance(section, dict):
-                raise ValueError(f"--set {override}: {name} is a value ({section!r}), no section")
-        section[field] = value
-    return result
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 In: a nested mapping (an `ml_collections.ConfigDict`, or JSON). Out: the dataclass, built field by
 field with its own checks; unknown keys raise and name the nearest known one. `to_dict` is the
-inverse, fit for JSON. This is the door behind which no ConfigDict is seen.
+inverse, fit for JSON; `with_overrides` changes single fields of the mapping before. This is the
+door behind which no ConfigDict is seen.
 """
 
+import ast
+import copy
 import dataclasses
 import difflib
 import enum
@@ -95,3 +98,32 @@ def to_dict(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [to_dict(v) for v in value]
     return value
+
+
+def with_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """`values` with each ``a.b=value`` put in its place (unknown keys raise when it is built).
+
+    Args:
+        values: nested dict; left as it is.
+        overrides: a Python literal after the first ``=``, or else a string.
+
+    Raises:
+        ValueError: no ``=``, or a path through something that is no section.
+    """
+    result = copy.deepcopy(values)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise ValueError(f"--set {override}: write it as section.field=value")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        section = result
+        *sections, field = path.split(".")
+        for name in sections:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise ValueError(f"--set {override}: {name} is a value ({section!r}), no section")
+        section[field] = value
+    return result

@@ -41,6 +41,34 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+# Files that compile long. They come first, because the worker that begins one last is waited for,
+# and those with the same programs apart, so that the second finds them compiled.
+FIRST = (
+    "test_stream_equals_forward",
+    "test_kernels_attention",
+    "test_train",
+    "test_memory",
+    "test_accumulate",
+    "test_export",
+    "test_expert_parallel",
+    "test_server",
+    "test_kernels_live",
+    "test_lanes",
+    "test_export_platforms",
+    "test_serve_command",
+    "test_vocoder",
+    "test_kernels_experts",
+    "test_mesh",
+    "test_live_reading",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of `FIRST` first, in that order."""
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
 def _folder(variable: str, what: str) -> pathlib.Path:
     value = os.environ.get(variable, "")
     if not value:

@@ -126,9 +126,10 @@ def draw(batch: Batch, key: jax.Array, weights: LossConfig) -> Drawn:
     feedback_key, flow_key = jax.random.split(key)
     noise_key, time_key = jax.random.split(flow_key)
     lanes, chunks, *mel = batch.targets.chunk.shape
-    shape = (weights.flow_draws, lanes * chunks)
-    noise = jax.random.normal(noise_key, (*shape, *mel)).reshape(-1, lanes, chunks, *mel)
-    time = jax.random.uniform(time_key, shape).reshape(-1, lanes, chunks)
+    draws = weights.flow_draws
+    noise = jax.random.normal(noise_key, (draws, lanes * chunks, *mel))
+    noise = noise.reshape(draws, lanes, chunks, *mel)
+    time = jax.random.uniform(time_key, (draws, lanes * chunks)).reshape(draws, lanes, chunks)
     return Drawn(
         batch=noisy_feedback(batch, feedback_key, weights.own_speech_noise),
         noise=sharding.constrain(noise.swapaxes(0, 1), "batch", *[None] * (2 + len(mel))),
