@@ -1,7 +1,7 @@
 """Question: how did the shipped checkpoints learn?
 
 Command: python -m experiments.learning_curves checkpoints/mini runs/nano runs/mini \\
-    runs/mini_late runs/mini_clock runs/mini_shown runs/mini_wider
+    runs/mini_late runs/mini_clock runs/mini_shown runs/mini_wider runs/mini_whole
 Cost: seconds; it reads the ``metrics.jsonl`` of the parts of a training, in order.
 Expectation: text loss down, decisions right up, and a step back where a part brings something new.
 Finding: ``curves.json`` (a line for every 100 steps) and ``curves.png`` in the first folder.
