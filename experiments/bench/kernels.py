@@ -16,9 +16,10 @@ turns, round by round. A call is repeated inside one program, whose result each 
 time. A case whose repetitions read more than the last cache holds is compared with the bandwidth
 of memory: on CPU a matrix-vector product over 256 MiB, which only reads; on GPU and TPU an addition
 over 1 GiB, read and written together. Another is compared with the same over an array of its own
-size, which lies in a cache; on a TPU kernels lay out fast memory themselves, and everything counts
-as read from memory. The peak is a matrix product: float32 on CPU, bfloat16 elsewhere. The limit of
-a call is the longer of computed bytes / bandwidth and computed operations / peak.
+size, which lies in a cache (a share may pass 1 there: it is another program's reading, no peak); on
+a TPU kernels lay out fast memory themselves, and everything counts as read from memory. The peak is
+a matrix product: float32 on CPU, bfloat16 elsewhere. The limit of a call is the longer of computed
+bytes / bandwidth and computed operations / peak.
 """
 
 import argparse
