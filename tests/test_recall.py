@@ -105,6 +105,25 @@ def test_figures_are_by_minute_and_kind():
     assert found["spoken facts that were noted rightly"]["value"] == 1.0
 
 
+def test_more_sessions_are_counted_in_and_none_twice():
+    def answer(seed, minute, right):
+        return {"seed": seed, "minute": minute, "spoken": False, "right": right, "noted": True,
+                "slots": 100 * (1 + seed)}  # fmt: skip
+
+    first = [answer(seed, 2, seed == 1) for seed in range(3)]
+    entry = experiment.added({}, first, seconds=7.4, places=9)
+    assert (entry["sessions"], entry["seconds"], entry["slots_of_a_session_mean"]) == (3, 7, 200)
+    assert experiment.sessions_at(entry, 2) == 3 and experiment.sessions_at(entry, 10) == 0
+    # The next run goes to minute 10: seed 0 comes again there, seed 3 for the first time.
+    again = [answer(0, 2, True), answer(0, 10, True), answer(3, 2, True), answer(3, 10, False)]
+    more = experiment.added(entry, again, seconds=1, places=20)
+    assert more["minute 2"]["typed facts"]["count"] == 4
+    assert more["minute 2"]["typed facts"]["value"] == 0.5  # seeds 1 and 3
+    assert more["minute 10"]["typed facts"]["count"] == 2
+    assert (more["sessions"], more["places"]) == (5, 20)
+    assert experiment.summarise([*first, again[2]])["minute 2"] == more["minute 2"]
+
+
 def test_places_must_hold_a_micro_turn():
     with pytest.raises(ValueError, match=r"places=\(9,\).*23 slots"):
         dataclasses.replace(CONFIG, places=(9,))

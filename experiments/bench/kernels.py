@@ -1,178 +1,165 @@
-"""How fast the kernels are, against plain XLA and against the limits of this machine.
+"""How fast the kernels are, against plain XLA and against the limits of the device.
 
-    python -m experiments.bench.kernels            # all that this machine can run
-    python -m experiments.bench.kernels --rounds 5 # fewer rounds
+Question: how near does each kernel come to what memory or arithmetic allow, and what does it gain
+over plain XLA?
+Command: taskset -c 1 python -m experiments.bench.kernels            # on CPU
+         python -m experiments.bench.kernels                         # on a GPU or a TPU
+Cost: four minutes on one core; two on an accelerator. `--quick`: two rounds, writes nothing.
+Expectation: on a GPU at least 60 % of the measured copy bandwidth for attention and experts. On CPU
+the loops over touched experts and filled blocks win over computing everything.
+Finding: `kernels_cpu.json`, and `kernels_gpu.json` and `kernels_tpu.json` where one was at hand:
+neither has been run yet.
 
-In: nothing. Out: `experiments/bench/kernels.json`. On a GPU: attention and experts at one layer of
-`configs/tml_interaction_small.py`, each as a share of the copy bandwidth measured in the same run
-(goal: 60 %). On CPU: the loops over touched experts against all experts at several row counts, and
-the share of the memory bandwidth measured in the same run. What is not run says so and why.
-
-Question: does reading only what is touched reach the memory's speed? Cost: 2 minutes on a GPU, 3
-on two CPU cores. Expectation: 60 % of copy bandwidth on a GPU; on CPU the loop wins while few
-experts are touched. Computed next to each time: bytes and operations by `count` of each kernel.
+The cases are those of `kernel_cases`. Ways of one call, and the device's bandwidth, are timed in
+turns, round by round. A call is repeated inside one program, whose result each repetition needs
+(so that neither dispatch nor the host's clock counts), with another layer or other experts each
+time. A case whose repetitions read more than the last cache holds is compared with the bandwidth
+of memory: on CPU a matrix-vector product over 256 MiB, which only reads; on GPU and TPU an addition
+over 1 GiB, read and written together. Another is compared with the same over an array of its own
+size, which lies in a cache (a share may pass 1 there: it is another program's reading, no peak); on
+a TPU kernels lay out fast memory themselves, and everything counts as read from memory. The peak is
+a matrix product: float32 on CPU, bfloat16 elsewhere. The limit of a call is the longer of computed
+bytes / bandwidth and computed operations / peak.
 """
 
 import argparse
-import json
+import dataclasses
+import functools
+import math
 import os
 import pathlib
-import platform
-import statistics
 import time
+from collections.abc import Callable
+from typing import Any
+
+# One thread on CPU. Set before jax starts.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import tml_interaction_small
+from experiments.bench import kernel_cases, machine, measure
+from experiments.bench.kernel_cases import MODEL, STACK, Case, cases
 from interaction.kernels import attention, experts, flow
-from interaction.kernels.implementation import CHIPS, Count, Implementation
+from interaction.kernels.implementation import CHIPS
 
-OUT = pathlib.Path(__file__).with_suffix(".json")
-STACK = tml_interaction_small.get_config().model.transformer
+HERE = pathlib.Path(__file__).parent
 GPU_GOAL = 0.6
+MEBIBYTE = 1 << 20
+# Bytes of the last cache, of an H200 its L2; a TPU has none that fills itself.
+LAST_CACHE = {"cpu": 32 * MEBIBYTE, "gpu": 50 * MEBIBYTE, "tpu": 0}
+PROGRAM_SECONDS = {"cpu": 0.02, "gpu": 0.005, "tpu": 0.005}
 
 
-def median_seconds(function, arguments, rounds: int) -> float:
-    """Median wall time of one call, compiled and warm."""
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Something repeated inside one compiled program.
+
+    Attributes:
+        call: takes the number of repetitions.
+        repeats: so many take about `PROGRAM_SECONDS`.
+    """
+
+    call: Callable[[int], Any]
+    repeats: int
+
+    def seconds(self) -> float:
+        """Wall time of one repetition."""
+        began = time.perf_counter()
+        jax.block_until_ready(self.call(self.repeats))
+        return (time.perf_counter() - began) / self.repeats
 
 
-def copy_bandwidth(rounds: int) -> float:
-    """Bytes per second, read and written together, of copying 1 GiB (CPU: 256 MiB)."""
-    size = (1 << 30) if jax.default_backend() == "gpu" else (1 << 28)
-    x = jnp.ones((size // 4,), jnp.float32)
-    seconds = median_seconds(jax.jit(lambda x: x + 1), (x,), rounds)
-    return 2 * size / seconds
+def repeated(way: kernel_cases.Way, arguments, x, backend: str) -> Program:
+    """`way` again and again, with index 0, 1, ...; each repetition needs the one before."""
+
+    @jax.jit
+    def run(arguments, x, repeats):
+        again = lambda index, y: (x + 1e-6 * way(arguments, y, index)).astype(x.dtype)
+        return jax.lax.fori_loop(0, repeats, again, x)
+
+    return sized(lambda repeats: run(arguments, x, repeats), backend)
 
 
-def read_bandwidth(rounds: int) -> float:
-    """Bytes per second of a matrix-vector product over 256 MiB of float32, which are only read."""
-    x = jnp.ones((8192, 8192), jnp.float32)
-    seconds = median_seconds(jax.jit(lambda v, x: v @ x), (jnp.ones((1, 8192)), x), rounds)
-    return x.nbytes / seconds
+def sized(call: Callable[[int], Any], backend: str) -> Program:
+    """With as many repetitions as take `PROGRAM_SECONDS`, at least three; compiled and warm."""
+    jax.block_until_ready(call(1))
+    few = 3
+    taken = min(Program(call, few).seconds() for _ in range(2))
+    return Program(call, max(few, round(PROGRAM_SECONDS[backend] / taken)))
 
 
-def row(name: str, count: Count, seconds: dict, bandwidth: float, **about) -> dict:
-    """One line of the table: each implementation's time and its share of the bandwidth."""
-    return {
-        "kernel": name,
-        **about,
-        "computed_bytes": count.bytes,
-        "computed_flops": count.flops,
-        "milliseconds": {key: round(1e3 * value, 4) for key, value in seconds.items()},
-        "share_of_bandwidth": {
-            key: round(count.bytes / value / bandwidth, 4) for key, value in seconds.items()
-        },
-    }
+@functools.cache
+def moving(backend: str, cached: int | None) -> tuple[int, Program]:
+    """What a case is compared with: the bytes that one repetition moves, and the program.
+
+    Args:
+        backend: the device.
+        cached: bytes of an array that lies in a cache; None: memory.
+    """
+    if backend == "cpu":
+        side = 8192 if cached is None else max(64, math.isqrt(cached // 4))
+        matrix, vector = jnp.ones((side, side), jnp.float32) / side, jnp.ones((1, side))
+        return 4 * side**2, repeated(lambda m, v, index: v @ m, matrix, vector, backend)
+    numbers = (1 << 28) if cached is None else cached // 4
+    add = jax.jit(lambda x, repeats: jax.lax.fori_loop(0, repeats, lambda _, y: y + 1, x))
+    x = jnp.ones((numbers,), jnp.float32)
+    return 8 * numbers, sized(lambda repeats: add(x, repeats), backend)
 
 
-def attention_rows(bandwidth: float, rounds: int) -> list[dict]:
-    """Sliding and global attention of one layer on a GPU."""
-    rows = []
-    for kind, places, slots, lanes in (
-        ("local", 640, 20, 8), ("global_", 131_072, 20, 1), ("global_", 131_072, 60, 1),
-        ("global_", 16_384, 20, 8),
-    ):  # fmt: skip
-        heads = getattr(STACK, kind)
-        N, K, H, Q = heads.heads, heads.kv_heads, heads.head_width, heads.bias_extent
-        keys = jax.random.split(jax.random.key(0), 4)
-        draw = lambda key, *shape: jax.random.normal(key, shape, jnp.bfloat16)
-        query, bias = draw(keys[0], lanes, slots, N, H), draw(keys[1], lanes, slots, N, Q)
-        key, value = (draw(k, 2, lanes, places, K, H) for k in keys[2:])
-        place = jnp.broadcast_to(jnp.arange(places, dtype=jnp.int32)[None], (lanes, places))
-        asked = place[:, -slots:]
-        where = attention.Places(asked, asked), attention.Places(place, place)
-
-        def call(query, key, value, bias, implementation, where=where, heads=heads):
-            return attention.microturn_attention(
-                query, key, value, bias, queries=where[0], keys=where[1], scale=1 / 128,
-                window=heads.window, layer=1, implementation=implementation,
-            )  # fmt: skip
-
-        run = jax.jit(call, static_argnums=4)
-        seconds, outputs = {}, {}
-        for each in (Implementation.REFERENCE, Implementation.PALLAS_GPU):
-            arguments = (query, key, value, bias, each)
-            seconds[each.value] = median_seconds(run, arguments, rounds)
-            outputs[each.value] = run(*arguments).astype(jnp.float32)
-        filled = places if heads.window is None else min(places, heads.window + slots)
-        count = attention.count(
-            lanes=lanes, slots=slots, heads=N, kv_heads=K, head_width=H, filled=filled,
-            extent=Q, item=2,
-        )  # fmt: skip
-        first, second = outputs.values()
-        rows.append(
-            row(
-                "microturn_attention", count, seconds, bandwidth, kind=kind.strip("_"),
-                lanes=lanes, slots=slots, places=places,
-                largest_difference=float(jnp.abs(first - second).max()),
-            )
-        )  # fmt: skip
-    return rows
+def peak(backend: str, rounds: int) -> float:
+    """Operations per second of a matrix product, the best of `rounds`."""
+    size, dtype = (1024, jnp.float32) if backend == "cpu" else (8192, jnp.bfloat16)
+    square = jnp.ones((size, size), dtype) / size
+    program = repeated(lambda a, x, index: x @ a, square, square, backend)
+    return 2 * size**3 / min(program.seconds() for _ in range(rounds))
 
 
-def expert_arguments(rows: int, width: int, inner: int, number: int, per_row: int, dtype) -> tuple:
-    """Random rows, even choices, one layer's matrices."""
-    rng = np.random.default_rng(0)
-    chosen = np.stack([rng.permutation(number)[:per_row] for _ in range(rows)])
-    keys = jax.random.split(jax.random.key(1), 4)
-    draw = lambda key, *shape: jax.random.normal(key, shape, dtype) * shape[-2] ** -0.5
-    return (
-        draw(keys[0], rows, width),
-        jnp.asarray(chosen, jnp.int32),
-        jnp.asarray(rng.random((rows, per_row)), jnp.float32),
-        draw(keys[1], number, width, inner),
-        draw(keys[2], number, width, inner),
-        draw(keys[3], number, inner, width),
-    )
-
-
-def expert_row(sizes: dict, implementations, bandwidth: float, rounds: int) -> dict:
-    """One call of the experts by every implementation."""
-    dtype = jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32
-    arguments = expert_arguments(**sizes, dtype=dtype)
-    reached = len(np.unique(np.asarray(arguments[1])))
-    count = experts.count(
-        rows=sizes["rows"], width=sizes["width"], inner=sizes["inner"], reached=reached,
-        computed=-(-sizes["rows"] * sizes["per_row"] // reached), item=jnp.dtype(dtype).itemsize,
-    )  # fmt: skip
-    seconds, outputs = {}, []
-    for each in implementations:
-        run = jax.jit(lambda *a, each=each: experts.mix(*a, implementation=each))
-        seconds[each.value] = median_seconds(run, arguments, rounds)
-        outputs.append(run(*arguments).astype(jnp.float32))
-    apart = max(float(jnp.abs(o - outputs[0]).max()) for o in outputs)
-    chosen = experts.choose(
-        Implementation.PALLAS_GPU if dtype == jnp.bfloat16 else Implementation.REFERENCE,
-        sizes["rows"], sizes["number"], sizes["per_row"],
-    )  # fmt: skip
-    return row(
-        "experts", count, seconds, bandwidth, **sizes, touched=reached,
-        largest_difference=apart, chosen=chosen.value,
-    )  # fmt: skip
-
-
-def cpu_rows(bandwidth: float, rounds: int) -> list[dict]:
-    """Loops over touched experts against all experts: the small size of the benches, and more."""
-    ways = (Implementation.REFERENCE, Implementation.TOUCHED, Implementation.BLOCKS)
-    shapes = (
-        {"width": 128, "inner": 96, "number": 4, "per_row": 2},
-        {"width": 512, "inner": 256, "number": 16, "per_row": 4},
-        {"width": 512, "inner": 512, "number": 32, "per_row": 4},
-    )
-    return [
-        expert_row({"rows": rows, **shape}, ways, bandwidth, rounds)
-        for shape in shapes
-        for rows in (1, 4, 16, 64)
+def row(case: Case, backend: str, operations: float, rounds: int) -> dict:
+    """One line of the table: a case's ways and the bandwidth in turns."""
+    lies = "memory" if case.working_set > LAST_CACHE[backend] else "cache"
+    moved, reads = moving(backend, None if lies == "memory" else case.working_set)
+    arguments, x = jax.jit(case.make)()
+    outputs = [
+        jax.jit(way)(arguments, x, jnp.int32(0)).astype(jnp.float32) for way in case.ways.values()
     ]
+    apart = max(float(jnp.abs(each - outputs[0]).max()) for each in outputs)
+    programs = {name: repeated(way, arguments, x, backend) for name, way in case.ways.items()}
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    rates = []
+    for number in range(rounds):
+        rates.append(moved / reads.seconds())
+        order = list(programs) if number % 2 else list(programs)[::-1]
+        for name in order:
+            times[name].append(programs[name].seconds())
+    bandwidth = float(np.median(rates))
+    by_memory, by_arithmetic = case.count.bytes / bandwidth, case.count.flops / operations
+    limit = max(by_memory, by_arithmetic)
+    medians = {name: float(np.median(each)) for name, each in times.items()}
+    found = {
+        "kernel": case.kernel,
+        **case.about,
+        "live": case.live,
+        "working_set_bytes": case.working_set,
+        "read_from": lies,
+        "bandwidth_GB_s": float(f"{bandwidth / 1e9:.4g}"),
+        "computed_bytes": case.count.bytes,
+        "computed_flops": case.count.flops,
+        "limited_by": "bandwidth" if by_memory >= by_arithmetic else "arithmetic",
+        "limit_ms": round(1e3 * limit, 5),
+        "milliseconds": {name: round(1e3 * each, 5) for name, each in medians.items()},
+        "share_of_limit": {name: round(limit / each, 4) for name, each in medians.items()},
+        "share_of_bandwidth": {name: round(by_memory / each, 4) for name, each in medians.items()},
+        "largest_difference": apart,
+    }
+    if case.live != "reference":
+        against = measure.ratio(times[case.live], times["reference"])
+        found["live_over_reference"] = {
+            "ratio": against["ours_over_peer"], "low": against["low"], "high": against["high"],
+        }  # fmt: skip
+    print(case.kernel, dict(case.about), found["milliseconds"], found["share_of_limit"], flush=True)
+    return found
 
 
 def computed_rooflines() -> list[dict]:
@@ -181,7 +168,7 @@ def computed_rooflines() -> list[dict]:
     heads = lambda h: {"heads": h.heads, "kv_heads": h.kv_heads, "head_width": h.head_width,
                        "extent": h.bias_extent, "item": 2}  # fmt: skip
     touched = round(experts.expected_touched(60, STACK.experts, STACK.experts_per_slot))
-    head = tml_interaction_small.get_config().model.flow
+    head = MODEL.flow
     flow_sizes = {"rows": 1, "steps": head.steps, "blocks": head.blocks, "width": head.width,
                   "chunk": 1280, "item": 2}  # fmt: skip
     calls = {
@@ -208,40 +195,37 @@ def computed_rooflines() -> list[dict]:
     ]
 
 
+def goal(rows: list[dict]) -> dict:
+    """Whether attention and experts reach their share of the copy bandwidth on a GPU."""
+    bound = [each for each in rows if each["kernel"] in ("microturn_attention", "experts")]
+    shares = [each["share_of_bandwidth"][each["live"]] for each in bound]
+    return {"least_share": min(shares), "goal": GPU_GOAL}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30, help="timed calls of each")
-    rounds = parser.parse_args().rounds
+    """Times every case of this device and writes its figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=30, help="timed programs of each way")
+    parser.add_argument("--quick", action="store_true", help="2 rounds, nothing written")
+    options = parser.parse_args()
+    rounds = 2 if options.quick else options.rounds
     backend = jax.default_backend()
-    bandwidth = copy_bandwidth(rounds)
+    about = machine.facts()
+    best = peak(backend, rounds)
+    rows = [row(case, backend, best, rounds) for case in cases(backend)]
     report = {
-        "device": jax.devices()[0].device_kind if backend == "gpu" else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "jax": jax.__version__,
+        "facts": about,
+        "backend": backend,
+        "device": jax.devices()[0].device_kind,
         "rounds": rounds,
-        "copy_bytes_per_second": round(bandwidth),
+        "peak_GFLOP_s": round(best / 1e9, 1),
+        "rows": rows,
         "computed_rooflines": computed_rooflines(),
     }
     if backend == "gpu":
-        sizes = {"width": STACK.width, "inner": STACK.expert_width, "number": STACK.experts,
-                 "per_row": STACK.experts_per_slot}  # fmt: skip
-        ways = (Implementation.REFERENCE, Implementation.PALLAS_GPU)
-        report["gpu"] = attention_rows(bandwidth, rounds)
-        report["gpu"] += [
-            expert_row({"rows": rows, **sizes}, ways, bandwidth, rounds) for rows in (16, 60, 240)
-        ]
-        report["gpu_goal"] = GPU_GOAL
-        shares = [each["share_of_bandwidth"]["pallas_gpu"] for each in report["gpu"]]
-        report["gpu_least_share"] = min(shares)
-        report["cpu"] = "not run: this is the GPU's run"
-    else:
-        report["gpu"] = "not run: no GPU"
-        report["tpu"] = "not run: no TPU (compiled only: tests/test_kernels_compile.py)"
-        reading = read_bandwidth(rounds)
-        report["read_bytes_per_second"] = round(reading)
-        report["cpu"] = cpu_rows(reading, rounds)
-    OUT.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+        report["gpu_goal"] = goal(rows)
+    if not options.quick:
+        measure.write(HERE / f"kernels_{backend}.json", report)
 
 
 if __name__ == "__main__":

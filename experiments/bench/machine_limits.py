@@ -3,7 +3,7 @@
 Question: how far is a text micro-turn at size `small` from the time that reading its weights and
 cache takes at the measured bandwidth, and where does the rest go?
 Command: taskset -c 1 python -m experiments.bench.machine_limits
-Cost: about five minutes; `--quick` one and a half, writes nothing.
+Cost: about six minutes; `--quick` one and a half, writes nothing.
 Expectation: within 1.5 times the limit.
 Finding: in `machine_limits_small.json`; where the time goes in `machine_limits_small.png`.
 
@@ -11,8 +11,10 @@ The limit of one call (8 slots in, then 8 single slots) is the larger of bytes /
 operations / GEMM peak; those of the nine calls are summed. Bytes are counted, not measured: every
 weight outside the experts, the experts that some slot touches (taken from the run's own routing),
 the unembedding, and the filled part of the cache. Bandwidth is the best of numpy's sum and numpy's
-matrix-vector product over 256 MiB, measured between the micro-turns; the peak is numpy's float32
-matrix product. Parts are the same functions that the step calls, run alone for the same slots.
+matrix-vector product over 256 MiB; the peak is numpy's float32 matrix product. Parts are the same
+functions that the step calls, run alone for the same slots. A round is a read of memory, a matrix
+product, one micro-turn and each part once; of steps and parts the medians over the same rounds are
+told, of bandwidth and peak the 90th percentiles, which the limit is made of.
 """
 
 import argparse
@@ -119,7 +121,7 @@ def touched_experts(params, cache, tokens, config):
         valid_BT=jnp.ones(tokens.shape, bool),
         cache=cache,
     )
-    return jnp.mean(jnp.sum(load > 0, axis=1, dtype=jnp.float32))
+    return jnp.mean(jnp.sum(load.share > 0, axis=1, dtype=jnp.float32))
 
 
 # ---------------------------------------------------------------- parts of the step
@@ -191,17 +193,6 @@ def part_program(part: str, config: TransformerConfig):
     return jax.jit(program)
 
 
-def best(call, repeats: int) -> float:
-    """Smallest elapsed time, the first call (compiling) left out."""
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
 def picture(limit_ms: dict, parts_ms: dict, measured_ms: float, path: pathlib.Path) -> None:
     """Two bars: what the bytes cost at the measured bandwidth, and where the step's time goes."""
     import matplotlib
@@ -210,7 +201,8 @@ def picture(limit_ms: dict, parts_ms: dict, measured_ms: float, path: pathlib.Pa
     from matplotlib import pyplot
 
     rest = max(0.0, measured_ms - sum(parts_ms.values()))
-    rows = {"limit: bytes / bandwidth": limit_ms, "measured": parts_ms | {"everything else": rest}}
+    measured = "measured (medians)"
+    rows = {"limit: bytes / bandwidth": limit_ms, measured: parts_ms | {"everything else": rest}}
     colours = dict(
         zip([*PARTS, "everything else"], matplotlib.colormaps["tab10"].colors, strict=False)
     )
@@ -218,7 +210,7 @@ def picture(limit_ms: dict, parts_ms: dict, measured_ms: float, path: pathlib.Pa
     for name, row in rows.items():
         left = 0.0
         for part, value in row.items():
-            label = part if name == "measured" else None
+            label = part if name == measured else None
             axes.barh(name, value, left=left, color=colours[part], label=label)
             left += value
         axes.text(left, name, f" {left:.0f} ms", va="center")
@@ -229,11 +221,11 @@ def picture(limit_ms: dict, parts_ms: dict, measured_ms: float, path: pathlib.Pa
 
 
 def steps(config: TransformerConfig, params: dict, rounds: int) -> dict:
-    """Micro-turns and reads of memory in turns, after `FILL` micro-turns.
+    """Rounds of reads of memory, matrix products, micro-turns and parts, after `FILL` micro-turns.
 
     Returns:
-        Seconds of each step, bytes per second of each read, experts touched by one append, and
-        the cache at the end.
+        Seconds of each step and of each part, bytes and operations per second of each round, and
+        experts touched by one append.
     """
     cache, step = text_stack.init_cache(config), text_stack.compiled(config)
     rng = np.random.default_rng(0)
@@ -242,14 +234,30 @@ def steps(config: TransformerConfig, params: dict, rounds: int) -> dict:
         cache, out = jax.block_until_ready(step(params, cache, draw()))
     touched = [float(touched_experts(params, cache, draw(), config)) for _ in range(10)]
     array, vector = np.ones((1024, 65536), np.float32), np.ones(1024, np.float32)
-    seconds, reads = [], []
+    x = jnp.asarray(rng.normal(size=(1, TOKENS_IN, config.width)), jnp.float32)
+    programs = {part: part_program(part, config) for part in PARTS}
+    for program in programs.values():  # compiled and warm
+        program(params, cache, x).block_until_ready()
+    seconds, reads, products = [], [], []
+    parts: dict[str, list[float]] = {part: [] for part in PARTS}
     for _ in range(rounds):
         reads.append(bandwidth(array, vector))
+        products.append(gemm_peak(repeats=2))
         started = time.perf_counter()
         cache, out = step(params, cache, draw())
         out.block_until_ready()
         seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds, "reads": reads, "touched": float(np.mean(touched)), "cache": cache}
+        for part, program in programs.items():
+            started = time.perf_counter()
+            program(params, cache, x).block_until_ready()
+            parts[part].append(time.perf_counter() - started)
+    return {
+        "seconds": seconds,
+        "parts": parts,
+        "reads": reads,
+        "products": products,
+        "touched": float(np.mean(touched)),
+    }
 
 
 def limit_of(config, params: dict, touched: float, filled: int, read: float, peak: float):
@@ -264,17 +272,6 @@ def limit_of(config, params: dict, touched: float, filled: int, read: float, pea
         operations = call_operations(config, params, slots, filled)
         limit += max(sum(parts.values()) / read, operations / peak)
     return limit, by_part
-
-
-def parts_alone(config, params: dict, cache: dict, repeats: int) -> dict[str, float]:
-    """Smallest milliseconds of each part for the slots of one micro-turn."""
-    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, TOKENS_IN, config.width)), jnp.float32)
-    found = {}
-    for part in PARTS:
-        program = part_program(part, config)
-        call = lambda program=program: program(params, cache, x).block_until_ready()
-        found[part] = round(1000 * best(call, repeats), 3)
-    return found
 
 
 def over_limit(seconds: list[float], limit: float) -> dict[str, float]:
@@ -297,11 +294,12 @@ def main() -> None:
     config = text_stack.stack_config(args.size)
     params = text_stack.init(config)
     ran = steps(config, params, rounds)
-    read, peak = float(np.percentile(ran["reads"], 90)), gemm_peak()
+    read, peak = (float(np.percentile(ran[name], 90)) for name in ("reads", "products"))
     filled = (FILL + rounds // 2) * (TOKENS_IN + TOKENS_OUT)
     filled = min(filled, text_stack.GLOBAL_SLOTS)
     limit, by_part = limit_of(config, params, ran["touched"], filled, read, peak)
-    parts_ms = parts_alone(config, params, ran["cache"], 3 if args.quick else 15)
+    parts_ms = {part: round(1000 * float(np.median(s)), 3) for part, s in ran["parts"].items()}
+    shares = {part: 1000 * value / read for part, value in by_part.items()}
     content = {
         "question": "a text micro-turn against the limits of memory and arithmetic",
         "size": args.size,
@@ -312,19 +310,20 @@ def main() -> None:
             "median": round(float(np.median(ran["reads"])) / 1e9, 2),
         },
         "gemm_peak_GFLOP_s": round(peak / 1e9, 1),
+        "rounds": f"{rounds}: each one read, one product, one micro-turn and every part once",
         "experts_touched_by_8_slots": round(ran["touched"], 2),
         "filled_slots": filled,
         "bytes_per_micro_turn": {part: round(value) for part, value in by_part.items()},
         "limit_ms": round(1000 * limit, 3),
         "step_ms": measure.milliseconds(ran["seconds"]),
         "over_limit": over_limit(ran["seconds"], limit),
-        "parts_alone_ms_smallest": parts_ms,
+        "parts_alone_ms_median": parts_ms,
+        "limit_of_parts_ms": {part: round(ms, 3) for part, ms in shares.items()},
     }
-    for name in ("limit_ms", "step_ms", "over_limit", "parts_alone_ms_smallest"):
+    for name in ("limit_ms", "step_ms", "over_limit", "parts_alone_ms_median"):
         print(name, content[name])
     if not args.quick:
         measure.write(HERE / f"machine_limits_{args.size}.json", content)
-        shares = {part: 1000 * value / read for part, value in by_part.items()}
         median = 1000 * float(np.median(ran["seconds"]))
         picture(shares, parts_ms, median, HERE / f"machine_limits_{args.size}.png")
 

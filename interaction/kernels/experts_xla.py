@@ -15,9 +15,10 @@ from interaction.shapes import Array
 # Rows, and experts per chosen one, from which sorting rows by expert pays. Measured on one core of
 # an AMD EPYC: with 4 of 16 experts of 512 x 256, 5 rows take the same time both ways and 8, 16, 32
 # rows 0.80, 0.73, 0.63 of it; with 2 of 4 experts 29 rows take 1.4 times as long sorted.
-# Computing all experts took longer than the faster loop at every size of
-# `experiments/bench/kernels.json` but some of the smallest: with 2 of 4 experts of 128 x 96, 4 rows
-# 0.170 ms against 0.200 and 16 rows 0.161 against 0.266 (1 row 0.143 against 0.101).
+# Computing all experts took longer than the faster loop at every size of the kernels' bench
+# (`experiments/bench/kernels_cpu.json`) but some of the smallest: with 2 of 4 experts of 128 x 96
+# and single calls 4 rows took 0.170 ms against 0.200 and 16 rows 0.161 against 0.266 (1 row 0.143
+# against 0.101).
 BLOCKS_FROM_ROWS = 8
 BLOCKS_FROM_SHARE = 4
 
