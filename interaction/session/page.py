@@ -12,7 +12,6 @@ import json
 import string
 from typing import Any
 
-
 ONE_FILE = ""
 FILES_BESIDE = " 'self' file:"
 """Where scripts may come from, beside the page itself."""
