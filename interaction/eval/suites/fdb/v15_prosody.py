@@ -155,8 +155,9 @@ def score(board: Board, scene: str, measured: Mapping[str, Sides], responded: se
                 board.add(scene, title, figure, known, Better.NEITHER)
             continue
         voiced = [i for i in measured if i in responded and _in_both(measured[i], key)]
-        title = name.format(", after minus before, where it responded")
-        board.mean(scene, title, {i: after[i] - before[i] for i in voiced}, Better.NEITHER)
+        if voiced:
+            title = name.format(", after minus before, where it responded")
+            board.mean(scene, title, {i: after[i] - before[i] for i in voiced}, Better.NEITHER)
 
 
 def _in_both(measured: Sides, key: str) -> bool:
