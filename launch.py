@@ -247,6 +247,7 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
     from interaction.eval import choose
     from interaction.eval.evaluate import SHOWN, SMALL, Background, Evaluation
     from interaction.eval.impairment import Impairment
+    from interaction.eval.suites.fdb.v15_prosody import Prosody
 
     given = choose.Given(
         checkpoint=options.checkpoint,
@@ -261,6 +262,7 @@ def _evaluation(options: argparse.Namespace, out: pathlib.Path) -> Any:
         size=SMALL if options.size is None else options.size,
         seed=options.seed,
         speakers=choose.voices(options.voices),
+        prosody=Prosody(options.prosody),
         impairments=[Impairment.parse(text) for text in options.impair or [""]],
         background=Background(options.background),
         modes=choose.modes(options.mode),

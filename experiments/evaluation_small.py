@@ -129,18 +129,18 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
-def fill(file: pathlib.Path, text: str) -> None:
+def fill(file: pathlib.Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the table between the marks of a page.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    page = file.read_text(encoding="utf-8")
-    if BEGIN not in page or END not in page:
-        raise ValueError(f"{file} has no {BEGIN} and {END}")
-    before, rest = page.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    file.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    page, (begin, end) = file.read_text(encoding="utf-8"), marks
+    if begin not in page or end not in page:
+        raise ValueError(f"{file} has no {begin} and {end}")
+    before, rest = page.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:

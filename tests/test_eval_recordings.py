@@ -5,6 +5,7 @@ files. Out: the figures of `launch.py eval` in both modes, which differ where th
 a trap.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,6 +18,7 @@ from interaction.eval.suite import Hearing, Mode
 from interaction.eval.suites.fdb import layout
 from interaction.eval.suites.fdb.v1 import FullDuplexBenchV1, heard
 from interaction.eval.suites.fdb.v2_rules import EVENTS, TASK
+from interaction.eval.suites.fdb.v15_prosody import Prosody
 from interaction.eval.systems.recorded import Recorded
 from interaction.eval.transcribed import Transcripts
 from tests.fdb_for_tests import TextEars
@@ -180,3 +182,14 @@ def test_a_judgement_is_of_the_system_that_was_judged(tmp_path, capsys):
         == ("Daily", "turn-taking fluency (1-5)", "compat", "compute time 0")
     ]
     assert {name: m["value"] for name, m in row.items()} == {"theirs": 3.5, "other": 4.5}
+
+
+def test_the_door_reads_what_is_shown_and_measured(tmp_path):
+    words = ["eval", "--suite", "fdb_v15", "--system", "silent", "--ears", "text"]
+    plain = launch._evaluation(launch._parser().parse_args(words), tmp_path)
+    assert (plain.shown, plain.prosody) == (12, Prosody.RATE)
+    words += ["--show", "5", "--prosody", "praat"]
+    asked = launch._evaluation(launch._parser().parse_args(words), tmp_path)
+    assert (asked.shown, asked.prosody) == (5, Prosody.PRAAT)
+    with pytest.raises(ValueError, match="shown=-1"):
+        dataclasses.replace(asked, shown=-1)

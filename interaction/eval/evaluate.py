@@ -24,6 +24,7 @@ from interaction.eval.records import Clock, Kind, Run, Sample
 from interaction.eval.run_files import fingerprint
 from interaction.eval.runner import Spec, imported
 from interaction.eval.suite import Ears, Figure, Judge, Mode, Scoring, Suite
+from interaction.eval.suites.fdb.v15_prosody import Prosody
 from interaction.eval.worker import Players
 
 SMALL = 4  # samples per scene of a generated set
@@ -55,6 +56,7 @@ class Evaluation:
             small set, generated under `out`.
         size, seed: of the generated set (samples per scene).
         speakers: engines whose voices speak generated dialogues (suites with a field `speakers`).
+        prosody: how much is measured of the voice around an overlap (a suite with such a field).
         impairments: networks; every system is put to every suite through each.
         background: who answers what is handed over in words.
         modes: COMPAT, STRICT or both.
@@ -71,6 +73,7 @@ class Evaluation:
     size: int = SMALL
     seed: int = 0
     speakers: tuple[str, ...] = ("espeak",)
+    prosody: Prosody = Prosody.RATE
     impairments: Sequence[Impairment] = (Impairment(),)
     background: Background = Background.NONE
     modes: Sequence[Mode] = (Mode.COMPAT, Mode.STRICT)
@@ -144,6 +147,8 @@ class Outcome:
 def load_part(evaluation: Evaluation, name: str) -> Part:
     """A suite's samples, from where they lie or generated."""
     suite: Any = imported(evaluation.suites[name])()  # a Suite; some have `speakers`
+    if hasattr(suite, "prosody"):
+        suite = dataclasses.replace(suite, prosody=evaluation.prosody)
     several = evaluation.speakers != ("espeak",) and hasattr(suite, "speakers")
     if evaluation.data is not None:
         if not evaluation.data.is_dir():
@@ -358,7 +363,7 @@ def _score_key(evaluation: Evaluation, part: Part, runs: Mapping[str, Run]) -> s
             for file in (run.recording, run.recording.with_suffix(".json")):
                 digest.update(file.read_bytes() if file.is_file() else b"none")
     ears = ears_of(evaluation, part.suite)
-    how = [[m.value for m in evaluation.modes], ears, evaluation.judge]
+    how = [[m.value for m in evaluation.modes], ears, evaluation.judge, evaluation.prosody]
     digest.update(str(how).encode())
     for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())

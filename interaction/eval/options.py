@@ -69,6 +69,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="who finds the words: a recogniser (extra eval), the system's own text,\nor of "
         "recordings the transcripts beside them (output.json, asr_chunks)",
     )  # fmt: skip
+    parser.add_argument(
+        "--prosody", choices=("rate", "praat"), default="rate",
+        help="of the voice around an overlap (fdb_v15): its speaking rate, or pitch and loudness\n"
+        "too (extra prosody)",
+    )  # fmt: skip
     parser.add_argument("--mode", choices=("compat", "strict", "both"), default="both")
     parser.add_argument("--processes", type=int, default=2, help="that play side by side")
     parser.add_argument("--out", default="eval", metavar="DIR", help="runs, scores and report")

@@ -23,7 +23,7 @@ from interaction.eval.records import Clock, Kind, Sample
 from interaction.eval.report_plots import latency_plots, step_plot
 from interaction.eval.report_samples import FOLDER, lay_out
 from interaction.eval.suite import Better, Figure, Mode
-from interaction.session.page import data_url, json_inside, page
+from interaction.session.page import FILES_BESIDE, data_url, json_inside, page
 
 
 def write_report(
@@ -231,6 +231,7 @@ def render(
         "interaction.eval",
         "report_page",
         title="Evaluation: " + ", ".join(names),
+        scripts=FILES_BESIDE,
         plots=figures,
         data=json_inside(data),
     )

@@ -12,8 +12,9 @@ from interaction.eval.board import Board
 from interaction.eval.intervals import SHARE
 from interaction.eval.records import SAMPLE_RATE, OutputEvent, Run, Sample
 from interaction.eval.suite import Better, Figure, Hearing, Mode, Scoring, Source, Word
-from interaction.eval.suites.fdb import generate, layout
+from interaction.eval.suites.fdb import generate, layout, v15_prosody
 from interaction.eval.suites.fdb.perfect import counting, next_border, yielding
+from interaction.eval.suites.fdb.v15_prosody import Prosody
 from interaction.eval.suites.fdb.v15_rules import (
     Behaviour,
     Latencies,
@@ -33,9 +34,15 @@ _SCENES = generate.V15_SCENES
 
 @dataclasses.dataclass(frozen=True)
 class FullDuplexBenchV15:
-    """The suite; `speakers` are the engines whose voices speak its generated set."""
+    """The suite.
+
+    Attributes:
+        speakers: engines whose voices speak its generated set.
+        prosody: how much is measured of the voice before and after the overlap.
+    """
 
     speakers: tuple[str, ...] = ("espeak",)
+    prosody: Prosody = Prosody.RATE
 
     name = "fdb_v15"
     source = Source(
@@ -120,6 +127,9 @@ class FullDuplexBenchV15:
                 classes = {i: c for i, c in classes.items() if overlap[i].applicable}
             _score_behaviour(board, scene, classes, judged_by)
             right[scene] = {i: float(c is wanted(scene)) for i, c in classes.items()}
+            voices = {s.id: v15_prosody.sides(s, runs[s.id], how, self.prosody) for s in chosen}
+            responded = {i for i, c in classes.items() if c is Behaviour.RESPOND}
+            v15_prosody.score(board, scene, voices, responded)
             if how.mode is Mode.COMPAT:
                 _score_timing(board, scene, chosen, runs, how)
             else:
