@@ -26,9 +26,9 @@ import tempfile
 import time
 
 import launch
+from experiments.transcript import Transcript
 from tests import slurm_for_tests
 
-ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "configs/smoke.py:2"
 LAUNCH = [sys.executable, "launch.py"]
 # Unoptimised programs: they are compiled five times and run for seconds.
@@ -38,36 +38,7 @@ ENVIRONMENT = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-INTERESTING = re.compile(r"exit status|resumed at|saving, then|process \d of|\d+/\d+ .*loss=")
-
-
-class Transcript:
-    """What is typed and said, without the machine's names and folders."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.lines: list[str] = []
-        self._began = time.monotonic()
-        python = sys.executable
-        self._plain = [(str(folder), "RUN"), (str(ROOT), "."), (python, "python")]
-        self._plain += [(os.uname().nodename, "HOST")]
-
-    def add(self, text: str) -> None:
-        for given, plain in self._plain:
-            text = text.replace(given, plain)
-        for line in text.rstrip().splitlines():
-            stamped = f"{time.monotonic() - self._began:7.1f} s  {line}"
-            print(stamped, flush=True)
-            self.lines.append(stamped)
-
-    def command(self, words: list[str], environment: dict[str, str]) -> str:
-        """Runs a command; what it said."""
-        self.add("$ " + " ".join(words))
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=ROOT)
-        said = (done.stdout + done.stderr).splitlines()
-        kept = (line for line in said if "INFO:absl:" not in line or INTERESTING.search(line))
-        self.add("\n".join(line[:160] for line in kept))
-        done.check_returncode()
-        return done.stdout.strip()
+INTERESTING = r"exit status|resumed at|saving, then|process \d of|\d+/\d+ .*loss="
 
 
 def first_parameters(folder: pathlib.Path) -> pathlib.Path:
@@ -125,7 +96,7 @@ def disturb(transcript: Transcript, job: str, folder: pathlib.Path, environment)
         if log.exists():
             lines = log.read_text(errors="replace").splitlines()
             for line in lines[seen:]:
-                if INTERESTING.search(line):
+                if re.search(INTERESTING, line):
                     transcript.add("log: " + line[:160])
             seen = len(lines)
         if not said:
@@ -174,7 +145,7 @@ def main() -> None:
     for name in ("two", "logs", "slurm"):
         shutil.rmtree(folder / name, ignore_errors=True)
     training = ["train", "--config", CONFIG, "--set", f"steps={options.steps}"]
-    transcript = Transcript(folder)
+    transcript = Transcript(folder, INTERESTING)
     training += ["--set", f"start={first_parameters(folder / 'start')}"]
     with slurm_for_tests.two_nodes(folder / "slurm") as environment:
         transcript.command(["sinfo", "-N", "-o", "%N %t %c cores"], environment)
@@ -198,7 +169,7 @@ def main() -> None:
     transcript.add(json.dumps(result))
     here = pathlib.Path(__file__)
     here.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    here.with_suffix(".txt").write_text("\n".join(transcript.lines) + "\n")
+    transcript.write(here.with_suffix(".txt"))
 
 
 if __name__ == "__main__":
