@@ -31,12 +31,13 @@ CONFIG = dataclasses.replace(
     alone.RARELY, batch=4, loss=LossConfig(heard=0.3, flow_draws=2), steps=3
 )
 IN_PARTS = dataclasses.replace(CONFIG, accumulate=2)
+of_two = alone.batch_of  # its name is given to another while the loop runs here
 
 
 @functools.cache
 def batch_of(step: int) -> Batch:
     """Four conversations: one is over soon, weights lie between 0 and 1."""
-    parts = [alone.batch_of(2 * step), alone.batch_of(2 * step + 1)]
+    parts = [of_two(2 * step), of_two(2 * step + 1)]
     made = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     rng = np.random.default_rng(step)
     target, slots = made.targets, made.slots
