@@ -7,7 +7,7 @@
 Question: what is the smallest slice of each family that serves 1, 64 and 512 sessions within a
 micro-turn of 200 ms, at memories of 8k, 32k and 128k slots, and how many chip-hours does training
 cost per billion slots? Cost: one core; a compile takes one to a few minutes of it and 2 GiB, that
-of training on v6e:16x16 half an hour and 6 GiB. Expect `docs/slices.json` and `docs/slices.md`; both
+of training on v6e:16x16 half an hour and 6 GiB. Expect `docs/slices.json`, `docs/slices.md`; both
 are written again after every compile, so a run that was stopped goes on where it was. Nothing here
 was measured on an accelerator: times are lower bounds from published peaks
 (`interaction/aot/tally.py`), memory of compiled rows is the compiler's.
