@@ -66,7 +66,7 @@ def test_rows_are_figures_and_systems_and_columns_networks():
     assert list(found["figures"]) == [MEAN, *FIGURES]
     text = table(found)
     assert "| figure | system | none | loss=0.2 |" in text
-    assert f"| {MEAN} | mini | 1.00 [0.21, 1.00] (1) | 0.25 [0.02, 0.88] (1) |" in text
+    assert f"| {MEAN} | mini | 1.00 [0.21, 1.00] (1) | 0.25 [0.01, 0.88] (1) |" in text
     assert "| TimeSpeak | mini | 0.50 (2) | 0.25 (2) |" in text
     made = report()
     del made["rows"][0]
