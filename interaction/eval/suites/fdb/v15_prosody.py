@@ -85,8 +85,8 @@ def voice(wave: np.ndarray) -> dict[str, float]:
     spans = silero.speech_segments(wave, SPEECH) or [(0.0, len(wave) / SAMPLE_RATE)]
     parts = [wave[round(a * SAMPLE_RATE) : round(b * SAMPLE_RATE)] for a, b in spans]
     sound = praat.Sound(np.concatenate(parts).astype(np.float64), sampling_frequency=SAMPLE_RATE)
-    found = dict.fromkeys(("pitch", "pitch_spread"), 0.0)
-    found |= dict.fromkeys(("loudness", "loudness_spread"), math.nan)
+    found: dict[str, float] = {"pitch": 0.0, "pitch_spread": 0.0}
+    found |= {"loudness": math.nan, "loudness_spread": math.nan}
     if sound.duration >= 3 / FLOOR:
         heard = sound.to_pitch(time_step=STEP, pitch_floor=FLOOR, pitch_ceiling=CEILING)
         frames = heard.selected_array["frequency"]
