@@ -95,7 +95,7 @@ $(READY): requirements.lock pyproject.toml .python-version
 # Only for maintainers: resolve pyproject.toml again. Names, versions and hashes, no addresses.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.12 --upgrade \
-	  --extra voices --extra eval --extra stitched --extra serve --extra cluster --extra dev \
+	  --extra voices --extra eval --extra prosody --extra stitched --extra serve --extra cluster --extra dev \
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  --quiet --output-file requirements.lock
 
