@@ -110,7 +110,7 @@ def test_the_anchors_score_what_they_must_and_nothing_is_done_twice(tmp_path, mo
     for name, wanted in (("oracle", 1.0), ("silent", 0.0)):
         assert {f.measured.value for f in outcomes[name].figures} == {wanted}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        *("data", "runs", "scores", "report.json", "report.html")
+        *("data", "runs", "scores", "report.json", "report.html", "report_samples")
     }
     made = (tmp_path / "out" / "runs" / "oracle" / "toy" / "n%2F0" / "run.json").stat().st_mtime_ns
     monkeypatch.setattr(Toy, "score", None)  # a score that still holds is read

@@ -48,8 +48,7 @@ from tests.broken_artefacts import BROKEN
 from tests.models_for_tests import random_params
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
+OLDER_EMITTER = "xla_cpu_disable_new_fusion_emitters"  # as tests/conftest.py asks for it
 SEED = 11
 
 
@@ -98,18 +97,41 @@ def runtime(warmed) -> Runtime:
 # ---------------------------------------------------------------------------- equality
 
 
-def test_the_artefact_steps_as_the_live_step_bit_for_bit(runtime, params):
+def test_the_artefact_steps_as_the_live_step(runtime, params):
+    """Bit for bit as XLA compiles by default; its older emitter of fusions rounds the two apart."""
+    assert_equal = assert_near if OLDER_EMITTER in os.environ["XLA_FLAGS"] else assert_same
     step, state = compile_step(CONFIG), init_state(CONFIG, LANES, seed=SEED)
     runtime.begin(SEED)
-    assert_same(runtime.state, host(named(state)))
+    assert_equal(runtime.state, host(named(state)))
     spoke = set()
     for now in range(7):
         state, wanted = step(params, state, woven(now))
         found = runtime.step(vars(woven(now)))
-        assert_same(found, host(named(wanted)))
+        assert_equal(found, host(named(wanted)))
         spoke.add(tuple(found["tokens"][0].tolist()))
-    assert_same(runtime.state, host(named(state)))
+    assert_equal(runtime.state, host(named(state)))
     assert len(spoke) > 1, "the model put out the same ids whatever it heard"
+
+
+@pytest.mark.slow
+def test_the_artefact_steps_as_the_live_step_bit_for_bit():
+    """The test above in a process whose programs are compiled by XLA's default emitter."""
+    flags = os.environ["XLA_FLAGS"].replace(f"--xla_backend_extra_options={OLDER_EMITTER}", "")
+    test = f"{__file__}::{test_the_artefact_steps_as_the_live_step.__name__}"
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0 and "1 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def assert_near(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if np.issubdtype(value.dtype, np.floating):
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_state_can_be_taken_out_and_put_back(runtime):
@@ -409,7 +431,7 @@ def plays_as_its_programs_do(small):
     np.testing.assert_array_equal(first.waveform(), again.waveform())
 
     board = system._board
-    raw, bucket = board._runtime, read_manifest(small).buckets[0]
+    raw, bucket = board._lanes._runtime, read_manifest(small).buckets[0]
     inputs = [
         LaneInput(now, audio=((now, wave[now * 3200 : (now + 1) * 3200]),)) for now in range(3)
     ]

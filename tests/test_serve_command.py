@@ -53,7 +53,7 @@ def lanes(artefact) -> ArtefactLanes:
 
 def test_a_served_artefact_gives_what_it_gives_stepped_directly(artefact, lanes):
     """Beside another session, which came later and is at another micro-turn."""
-    first, second = sample("first/1"), sample("second/2", seconds=1.0)
+    first, second = sample("first/1"), sample("second/2", seconds=2.0)
     wanted = play(Model(lambda: FirstLane(lanes)), first)
     lanes.close(0)
     shared = SharedLanes(lambda: lanes)
