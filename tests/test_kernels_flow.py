@@ -63,6 +63,7 @@ def by_loop(params: dict, noise, condition, steps: int) -> np.ndarray:
 
 RUNS = {
     "reference": (Implementation.REFERENCE, {}),
+    "hoisted": (Implementation.HOISTED, {}),
     "resident": (Implementation.PALLAS_TPU, {"where": flow.Residency.RESIDENT}),
     "streamed": (
         Implementation.PALLAS_TPU,

@@ -26,7 +26,6 @@ from interaction.models.config import AttentionConfig
 MODEL = tml_interaction_small.get_config().model
 STACK = MODEL.transformer
 LIVE_ON_CPU = "blocks up to the last filled place"
-FIRST = "modulations of all steps first"
 
 Way = Callable[[Any, jax.Array, jax.Array], jax.Array]
 
@@ -79,7 +78,8 @@ def cases(backend: str) -> list[Case]:
     ways += (Implementation.GROUPED,) if backend == "tpu" else ()
     found += [_experts(rows, 1, jnp.bfloat16, ways, kernel, **sizes) for rows in (16, 60, 240)]
     announced, nano = _flow_sizes(MODEL.flow, STACK.width), _FlowSizes(256, 3, 64, 128)
-    ways = (Implementation.REFERENCE,) + ((kernel,) if backend == "tpu" else ())
+    ways = (Implementation.REFERENCE, Implementation.HOISTED)
+    ways += (kernel,) if backend == "tpu" else ()
     return found + [_flow(each, rows, jnp.bfloat16, ways)
                     for each in (announced, nano) for rows in (1, 8)]  # fmt: skip
 
@@ -259,7 +259,7 @@ def _flow_sizes(model, state: int) -> _FlowSizes:
 
 def _cpu_flow() -> list[Case]:
     """nano's head, and one beyond the last cache."""
-    ways = (Implementation.REFERENCE,)
+    ways = (Implementation.REFERENCE, Implementation.HOISTED)
     return [
         _flow(sizes, rows, jnp.float32, ways)
         for sizes in (_FlowSizes(256, 3, 64, 128), _FlowSizes(1024, 4, 64, 512))
@@ -294,10 +294,6 @@ def _flow(sizes: _FlowSizes, rows: int, dtype, ways: tuple[Implementation, ...])
             params, noise, condition, steps=sizes.steps, implementation=implementation
         )
 
-    def first(arguments, noise, index):
-        params, condition = arguments
-        return _modulations_first(params, condition, noise, sizes.steps)
-
     item = jnp.dtype(dtype).itemsize
     stepped = flow.count(
         rows=rows, steps=sizes.steps, blocks=blocks, width=W, chunk=chunk, item=item,
@@ -315,35 +311,4 @@ def _flow(sizes: _FlowSizes, rows: int, dtype, ways: tuple[Implementation, ...])
         each.value: functools.partial(call, implementation=each) for each in ways
     }
     about = {"rows": rows, "steps": sizes.steps, "width": W, "blocks": blocks}
-    return Case(
-        "flow head", about, count, weights * item, make, timed | {FIRST: first}, ways[-1].value
-    )
-
-
-def _modulations_first(params: dict, condition, noise, steps: int) -> jax.Array:
-    """The TPU kernel's order of work in plain XLA; nothing uses it but this bench."""
-    shifts, final = flow.modulations(params, condition, steps)
-    blocks, rows = params["blocks"], noise.shape[0]
-
-    def norm(h):
-        centred = h - jnp.mean(h, axis=-1, keepdims=True)
-        variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + flow.EPSILON)
-
-    def product(h, matrix):
-        return jnp.matmul(h.astype(matrix.dtype), matrix, preferred_element_type=jnp.float32)
-
-    def step(index, x):
-        h = product(x, params["input"])
-        for number in range(blocks["up"].shape[0]):
-            shift, scale, gate = jnp.split(shifts[index, number], 3, axis=-1)
-            inner = norm(h) * (1 + scale) + shift
-            inner = jax.nn.silu(product(inner, blocks["up"][number]))
-            h = h + gate * product(inner, blocks["down"][number])
-        shift, scale = jnp.split(final[index], 2, axis=-1)
-        found = product(norm(h) * (1 + scale) + shift, params["output"])
-        left = jnp.maximum(1.0 - index / steps, flow.LEAST_TIME_LEFT)
-        return x + (found - x) / left / steps
-
-    x = noise.reshape(rows, -1).astype(jnp.float32)
-    return jax.lax.fori_loop(0, steps, step, x).reshape(noise.shape).astype(noise.dtype)
+    return Case("flow head", about, count, weights * item, make, timed, ways[-1].value)

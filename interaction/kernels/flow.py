@@ -8,6 +8,7 @@ ways of one computation:
 - the guide of every step depends on the flow time and the state, not on x: so the modulations of
   all steps can be made in one product before the first step (`modulations`). Their matrices,
   ``blocks 3 W^2`` of ``blocks 7 W^2`` numbers, are then read once instead of once per step.
+  `HOISTED` does so in XLA: what live steps take wherever the kernel is not.
 - `PALLAS_TPU`, one kernel for all steps on these modulations: the remaining weights stay in VMEM
   for all steps where they fit (`Residency.RESIDENT`), else they pass through once per step.
 
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from interaction.kernels.implementation import CHIPS, Count, Implementation, unknown
 from interaction.shapes import Array, Float
 
-KNOWN = (Implementation.REFERENCE, Implementation.PALLAS_TPU)
+KNOWN = (Implementation.REFERENCE, Implementation.HOISTED, Implementation.PALLAS_TPU)
 LEAST_TIME_LEFT = 0.05
 EPSILON = 1e-6
 
@@ -90,8 +91,8 @@ def sample(
         blocks: TPU: block sizes and the budget.
 
     Returns:
-        x at t = 1, in the dtype of `noise`. The TPU kernel multiplies in the dtype of the weights
-        with float32 sums, and keeps x, h and norms in float32.
+        x at t = 1, in the dtype of `noise`. `HOISTED` and the TPU kernel multiply in the dtype of
+        the weights with float32 sums, and keep x, h and norms in float32.
 
     Raises:
         ValueError: asked to be resident beyond the budget; steps below 1.
@@ -100,6 +101,8 @@ def sample(
         raise ValueError(f"steps={steps} must be at least 1")
     if implementation is Implementation.REFERENCE:
         return reference(params, noise, condition, steps)
+    if implementation is Implementation.HOISTED:
+        return hoisted(params, noise, condition, steps)
     if implementation is not Implementation.PALLAS_TPU:
         raise unknown("sample", implementation, KNOWN)
     from interaction.kernels import flow_tpu  # here: Pallas is slow to import
@@ -202,6 +205,30 @@ def reference(params: dict, noise: Array, condition: Array, steps: int) -> Array
         return x + velocity(params, x, t, condition) / steps
 
     return jax.lax.fori_loop(0, steps, step, noise).astype(noise.dtype)
+
+
+def hoisted(params: dict, noise: Array, condition: Array, steps: int) -> Array:
+    """The steps on `modulations` that were made before the first."""
+    shifts, final = modulations(params, condition, steps)
+    blocks = params["blocks"]
+
+    def product(h, matrix):
+        return jnp.matmul(h.astype(matrix.dtype), matrix, preferred_element_type=jnp.float32)
+
+    def step(index, x):
+        h = product(x, params["input"])
+        for number in range(blocks["up"].shape[0]):
+            shift, scale, gate = jnp.split(shifts[index, number], 3, axis=-1)
+            inner = _layer_norm(h) * (1 + scale) + shift
+            inner = jax.nn.silu(product(inner, blocks["up"][number]))
+            h = h + gate * product(inner, blocks["down"][number])
+        shift, scale = jnp.split(final[index], 2, axis=-1)
+        found = product(_layer_norm(h) * (1 + scale) + shift, params["output"])
+        left = jnp.maximum(1.0 - index / steps, LEAST_TIME_LEFT)
+        return x + (found - x) / left / steps
+
+    x = noise.reshape(noise.shape[0], -1).astype(jnp.float32)
+    return jax.lax.fori_loop(0, steps, step, x).reshape(noise.shape).astype(noise.dtype)
 
 
 def count(

@@ -26,6 +26,7 @@ class Implementation(enum.Enum):
         TOUCHED: experts only: a loop over the experts that some row chose; any platform, for CPU.
         BLOCKS: experts only: rows sorted by expert, a loop over blocks of them; the same.
         GROUPED: experts only: grouped matrix products on sorted rows, for TPU.
+        HOISTED: flow head only: what no step changes is made before the first; any platform.
     """
 
     REFERENCE = "reference"
@@ -34,6 +35,7 @@ class Implementation(enum.Enum):
     TOUCHED = "touched"
     BLOCKS = "blocks"
     GROUPED = "grouped"
+    HOISTED = "hoisted"
 
 
 def unknown(kernel: str, asked: Implementation, known: tuple[Implementation, ...]) -> ValueError:

@@ -36,12 +36,12 @@ def sample(
     """Euler integration from noise to mel in `config.flow.steps` equal steps.
 
     On TPU, where `config.transformer.implementation` asks for kernels, all steps are one kernel.
-    There is none for GPUs (`kernels.flow` says why): XLA computes them there. Under a mesh the
+    Elsewhere XLA computes them, GPUs included (`kernels.flow` says why). Under a mesh the
     kernel runs on every device with its own lanes and the whole head (`shard_map`: the compiler
     cannot split it).
     """
     on_tpu = config.transformer.implementation is Implementation.PALLAS_TPU
-    who = Implementation.PALLAS_TPU if on_tpu else Implementation.REFERENCE
+    who = Implementation.PALLAS_TPU if on_tpu else Implementation.HOISTED
     sample = functools.partial(kernel.sample, steps=config.flow.steps, implementation=who)
     sizes = sharding.mesh_sizes()
     if on_tpu and sizes:
