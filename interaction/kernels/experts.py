@@ -17,7 +17,7 @@ from interaction.kernels.experts_plan import NOBODY
 from interaction.kernels.implementation import CHIPS, Count, Implementation, unknown
 from interaction.shapes import Array, Float, Int
 
-KNOWN = tuple(Implementation)
+KNOWN = tuple(each for each in Implementation if each is not Implementation.HOISTED)
 
 
 @dataclasses.dataclass(frozen=True)
