@@ -1,11 +1,14 @@
 """Sources of sound: splits that do not meet, voices, recordings, a bank that survives the disk."""
 
+import concurrent.futures
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 
 from interaction.data import (
+    bank,
     dictionary,
     digits,
     filmed,
@@ -15,8 +18,8 @@ from interaction.data import (
     video,
     voices,
 )
-from interaction.data.clips import ClipBank, Split, hashed_share
-from interaction.data.config import SourceFolders
+from interaction.data.clips import Clip, ClipBank, Sound, Split, hashed_share
+from interaction.data.config import DataConfig, SourceFolders
 from interaction.data.speaking import word_chunks
 from interaction.data.speech_span import loud_span, speech_span
 from interaction.data.target_voice import WORDS, recordings
@@ -163,6 +166,33 @@ def test_espeak_speaks_and_names_unknown_voices():
     assert len(slow) > 1.3 * len(fast)
     with pytest.raises(ValueError, match="zz-nowhere"):
         voices.espeak("seven", voices.EspeakVoice("zz-nowhere"))
+
+
+def test_threads_that_speak_at_once_hear_what_one_alone_hears():
+    pytest.importorskip("espeakng_loader")
+    said = [(f"number {n}", voices.EspeakVoice("en-us+m3", pitch=40 + n)) for n in range(12)]
+    alone = [voices.espeak_words(*each) for each in said]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda each: voices.espeak_words(*each), said * 4))
+    for one, other in zip(alone * 4, together, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+        assert one.words == other.words
+
+
+def test_threads_make_a_bank_once(tmp_path, monkeypatch):
+    made = []
+
+    def make(config):
+        made.append(config)
+        time.sleep(0.05)
+        return iter([Clip("a", Sound.NOISE, "none", Split.TRAIN, np.zeros(160, np.float32))])
+
+    monkeypatch.setattr(bank, "make_clips", make)
+    config = DataConfig(folders=SourceFolders(cache=str(tmp_path)))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        banks = list(pool.map(bank.load_bank, [config] * 4))
+    assert len(made) == 1
+    assert [len(each.clips) for each in banks] == [1] * 4
 
 
 def test_recordings_of_the_target_voice():

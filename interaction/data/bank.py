@@ -6,6 +6,7 @@ In: `DataConfig`. Out: `ClipBank`, the same for the same folders' contents and c
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from interaction.data import digits, negatives
 from interaction.data.clips import Clip, ClipBank
 from interaction.data.config import DataConfig
 
+_MAKING = threading.Lock()
 _FORM = 4  # raise it whenever the making of clips changes
 
 
@@ -47,9 +49,10 @@ def bank_path(config: DataConfig) -> Path:
 
 
 def load_bank(config: DataConfig) -> ClipBank:
-    """The bank; made (minutes) and cached if it is not there yet."""
+    """The bank; made (minutes) and cached if it is not there yet, by one thread."""
     path = bank_path(config)
-    if not path.exists():
-        print(f"preparing clips, once: {path.name}", file=sys.stderr)
-        ClipBank(make_clips(config)).save(path)
+    with _MAKING:
+        if not path.exists():
+            print(f"preparing clips, once: {path.name}", file=sys.stderr)
+            ClipBank(make_clips(config)).save(path)
     return ClipBank.load(path)

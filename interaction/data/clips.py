@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class ClipBank:
             for clip in self.clips
         ]
         pcm = np.concatenate([to_pcm(clip.samples) for clip in self.clips])
-        part = path.with_suffix(".part.npz")
+        part = path.with_suffix(f".{os.getpid()}.part.npz")  # others may write the same
         np.savez(part, pcm=pcm, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
         part.replace(path)
 

@@ -101,7 +101,8 @@ class DataConfig:
         noise_share: share of conversations with noise added.
         signal_to_noise: dB, lowest and highest.
         loss_share: share of conversations that lose or delay some chunks.
-        made_up_motions: share of the videos of kicks that repeat another movement, made up.
+        made_up_motions: share of the videos of kicks that repeat another movement, made up, and of
+            standing figures that stand as in one.
         max_lateness: a chunk comes late by at most this many micro-turns.
         time_offset: conversations start at a micro-turn up to this one (half of them at 0).
         slots, audio, patches, speech, chunks: static sizes of a batch (see `streams.weave.batch`).

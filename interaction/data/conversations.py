@@ -277,7 +277,8 @@ class Conversations:
         if self.films and random.random() < 0.35:
             name = list(self.films)[random.integers(len(self.films))]
             return film_excerpt(random, self.films[name], count)
-        shown = videos.still(random, self.split, seconds=count * MICRO_TURN_SECONDS)
+        seconds, made_up = count * MICRO_TURN_SECONDS, self.config.made_up_motions
+        shown = videos.still(random, self.split, seconds=seconds, made_up=made_up)
         return videos.tubelets(shown.frames)
 
     def _seen(self, random, kind: str) -> Scene:

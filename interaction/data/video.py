@@ -283,11 +283,19 @@ def kicks(
     return Video(frames, tuple(float(s + end / speed) for s in starts), "kicks")
 
 
-def still(random, split: Split, *, seconds: float) -> Video:
-    """A video in which nothing counts: a figure that stands, slow lights, a drifting camera."""
+def still(random, split: Split, *, seconds: float, made_up: float = 0.0) -> Video:
+    """A video in which nothing counts: a figure that stands, slow lights, a drifting camera.
+
+    Args:
+        random: of everything that is drawn.
+        split: whose colours and camera angles are used.
+        seconds: its length.
+        made_up: how often the figure stands as one of a made-up movement does.
+    """
     total = round(seconds * FRAMES_PER_SECOND)
     if random.random() < 0.6:
-        frames = figure_video(random, split, (), 1.0, total)
+        motion = made_up_motion(random)[:2] if random.random() < made_up else None
+        frames = figure_video(random, split, (), 1.0, total, motion=motion)
     else:
         frames = background(random, total, split)
         _distractors(random, frames, split)

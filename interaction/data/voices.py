@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -101,12 +102,16 @@ class _Event(ctypes.Structure):
     )
 
 
+_ESPEAK_TURN = threading.Lock()
+
+
 class _Espeak:
     """The library, loaded afresh.
 
     Its voice keeps the phase of its waves and the state of its noise from one text to the next, in
     static memory that no call of it resets. So that a text and a voice always give the same
-    samples, whatever was said before, it is loaded for each text and unloaded after it.
+    samples, whatever was said before, it is loaded for each text and unloaded after it. A process
+    has one of it, so threads take turns (`_ESPEAK_TURN`).
     """
 
     def __init__(self):
@@ -194,12 +199,13 @@ def espeak_words(text: str, voice: EspeakVoice) -> Spoken:
         ImportError: the `voices` extra is missing.
         ValueError: no such voice.
     """
-    engine = _Espeak()
-    try:
-        wave = engine.say(text, voice)
-        words = engine.words(text)
-    finally:
-        engine.close()
+    with _ESPEAK_TURN:
+        engine = _Espeak()
+        try:
+            wave = engine.say(text, voice)
+            words = engine.words(text)
+        finally:
+            engine.close()
     samples = soxr.resample(wave, engine.sample_rate, SAMPLE_RATE).astype(np.float32)
     return Spoken(samples, words)
 
