@@ -51,11 +51,11 @@ def choices(kind: str, slots: int, experts: int, per_slot: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("kind", "slots", "experts", "per_slot", "rows", "dtype"),
     [
-        ("any", 21, 4, 2, 8, jnp.float32),
-        ("same", 17, 4, 3, 8, jnp.float32),  # experts that nobody chose; the worst load
-        ("absent", 19, 7, 2, 4, jnp.float32),
-        ("any", 3, 5, 1, 8, jnp.float32),  # no tile is ever full
-        ("any", 21, 4, 2, 8, jnp.bfloat16),
+        ("any", 21, 4, 2, (8, 2), jnp.float32),
+        ("same", 17, 4, 3, (8, 4), jnp.float32),  # experts that nobody chose; the worst load
+        ("absent", 19, 7, 2, (4, 4), jnp.float32),
+        ("any", 3, 5, 1, (8, 8), jnp.float32),  # no tile is ever full
+        ("any", 21, 4, 2, (8, 2), jnp.bfloat16),
     ],
 )
 def test_sorted_experts_give_what_all_experts_give(kind, slots, experts, per_slot, rows, dtype):
@@ -94,9 +94,9 @@ def test_sorted_experts_drop_nothing_and_mix_up_no_weights():
             inner = np.asarray(x[slot], np.float64) @ gate
             hidden = inner / (1 + np.exp(-inner)) * (np.asarray(x[slot], np.float64) @ up)
             right[slot] += weight * (hidden @ down)
-    found = experts_sorted.mix(x, chosen, weights, *matrices, 4)
+    found = experts_sorted.mix(x, chosen, weights, *matrices, (4, 2))
     np.testing.assert_allclose(found, right, atol=1e-4)
-    exchanged = experts_sorted.mix(x, chosen, weights[:, ::-1], *matrices, 4)
+    exchanged = experts_sorted.mix(x, chosen, weights[:, ::-1], *matrices, (4, 2))
     assert np.abs(exchanged - right).max() > 0.01
 
 

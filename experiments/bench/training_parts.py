@@ -41,7 +41,7 @@ from interaction.streams.image import normalise_patches
 HERE = pathlib.Path(__file__).parent
 ROUNDS = 9
 TOLERANCE = 1e-4
-EXPERT_ROWS = (64, 128, 256)
+EXPERT_ROWS = ((64, 64), (128, 128), (128, 32), (256, 32))
 SLIDING_ROWS = (16, 32, 64)
 TUBELETS = (32, 64, 128)
 # Share of a batch's tubelets that a nano batch of seed 0 holds.
@@ -122,7 +122,8 @@ def experts(config: TransformerConfig, B: int, T: int, tried) -> dict:
         return experts_sorted.mix(x, chosen, weights, *matrices, rows)
 
     ways = {"every expert": every}
-    ways |= {f"sorted, tiles of {rows}": functools.partial(alone, rows) for rows in tried}
+    for big, small in tried:
+        ways[f"sorted, tiles of {big} and {small}"] = functools.partial(alone, (big, small))
     scaled = (draw(E, D, F) * D**-0.5, draw(E, D, F) * D**-0.5, draw(E, F, D) * F**-0.5)
     return compare(ways, (draw(M, D), jnp.abs(draw(M, A)), *scaled))
 

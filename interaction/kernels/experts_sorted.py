@@ -17,8 +17,9 @@ from interaction.kernels import experts_plan
 from interaction.kernels.experts_plan import RowTiles
 from interaction.shapes import Array, Float, Int
 
-# Rows of a tile. Measured by `experiments/bench/training_parts.py`.
-ROWS = 128
+# Rows of a whole tile, and of those that follow the whole ones of an expert; the one divides the
+# other. Measured by `experiments/bench/training_parts.py`.
+ROWS = (256, 32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
@@ -29,7 +30,7 @@ def mix(
     gate: Float[Array, "E D F"],
     up: Float[Array, "E D F"],
     down: Float[Array, "E F D"],
-    rows: int = ROWS,
+    rows: tuple[int, int] = ROWS,
 ) -> Float[Array, "M D"]:
     """``sum_a weights[m, a] down_e (silu(gate_e x_m) * up_e x_m)`` with ``e = chosen[m, a]``.
 
@@ -40,7 +41,7 @@ def mix(
         chosen_MA: distinct experts of each row; -1: none.
         weights_MA: their weights, float32; meaningless where the choice is none.
         gate, up, down: expert matrices of one layer.
-        rows: of a tile.
+        rows: of a whole tile and of a small one.
 
     Returns:
         Mixed rows in the dtype of `x_MD`; zeros where no expert is chosen.
@@ -48,14 +49,13 @@ def mix(
     return _forward(x_MD, chosen_MA, weights_MA, gate, up, down, rows)[0]
 
 
-def _tile(stack: Array, number: Array, rows: int) -> Array:
-    """Tile `number` of a stack of rows, float32 (bfloat16 times bfloat16 is exact in it)."""
-    tile = jax.lax.dynamic_slice_in_dim(stack, number * rows, rows, 0)
-    return tile.astype(jnp.float32)
+def _tile(stack: Array, start: Array, rows: int) -> Array:
+    """Some rows of a stack, float32 (bfloat16 times bfloat16 is exact in it)."""
+    return jax.lax.dynamic_slice_in_dim(stack, start, rows, 0).astype(jnp.float32)
 
 
-def _put(stack: Array, tile: Array, number: Array, rows: int) -> Array:
-    return jax.lax.dynamic_update_slice_in_dim(stack, tile.astype(stack.dtype), number * rows, 0)
+def _put(stack: Array, tile: Array, start: Array) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(stack, tile.astype(stack.dtype), start, 0)
 
 
 def _turned(tile: Array) -> Array:
@@ -63,10 +63,21 @@ def _turned(tile: Array) -> Array:
     return jax.lax.optimization_barrier(tile.T)
 
 
-def _ranges(tiles: RowTiles, rows: int) -> tuple[Array, Array]:
-    """First tile of each expert, and one past its last."""
-    ends = jnp.cumsum((tiles.sizes + rows - 1) // rows)
+def _ranges(tiles: RowTiles, rows: tuple[int, int]) -> tuple[Array, Array]:
+    """First row of each expert, and one past its last small tile."""
+    small = rows[1]
+    ends = jnp.cumsum((tiles.sizes + small - 1) // small) * small
     return jnp.concatenate([jnp.zeros((1,), ends.dtype), ends[:-1]]), ends
+
+
+def _each_tile(first: Array, end: Array, rows: tuple[int, int], turn, carry):
+    """`turn(start, rows, carry)` over an expert's rows: whole tiles, then small ones."""
+    big, small = rows
+    whole = (end - first) // big
+    later = first + whole * big
+    carry = jax.lax.fori_loop(0, whole, lambda n, c: turn(first + n * big, big, c), carry)
+    rest = (end - later) // small
+    return jax.lax.fori_loop(0, rest, lambda n, c: turn(later + n * small, small, c), carry)
 
 
 def _laid(values: Array, index: Array, fill) -> Array:
@@ -87,7 +98,7 @@ def _joined(gate_DF: Array, up_DF: Array, down_FD: Array) -> tuple[Array, Array]
 
 def _forward(x_MD, chosen_MA, weights_MA, gate, up, down, rows):
     slots, per_slot = chosen_MA.shape
-    tiles = experts_plan.row_tiles(chosen_MA, gate.shape[0], rows)
+    tiles = experts_plan.row_tiles(chosen_MA, gate.shape[0], rows[1])
     pair = tiles.pair.reshape(-1)
     x = _laid(x_MD, pair // per_slot, 0)
     weights = _laid(weights_MA.astype(jnp.float32).reshape(-1), pair, 0.0)
@@ -97,14 +108,14 @@ def _forward(x_MD, chosen_MA, weights_MA, gate, up, down, rows):
         first, end, *matrices = inputs
         both_DF, down_FD = _joined(*matrices)
 
-        def turn(number, carry):
+        def turn(start, rows, carry):
             kept, out = carry
-            inner = _tile(x, number, rows) @ both_DF
+            inner = _tile(x, start, rows) @ both_DF
             hidden = jax.nn.silu(inner[:, :width]) * inner[:, width:]
-            mixed = (hidden * _tile(weights, number, rows)[:, None]) @ down_FD
-            return _put(kept, inner, number, rows), _put(out, mixed, number, rows)
+            mixed = (hidden * _tile(weights, start, rows)[:, None]) @ down_FD
+            return _put(kept, inner, start), _put(out, mixed, start)
 
-        return jax.lax.fori_loop(first, end, turn, carry), None
+        return _each_tile(first, end, rows, turn, carry), None
 
     empty = (
         jnp.zeros((pair.size, 2 * width), x_MD.dtype),
@@ -126,29 +137,29 @@ def _backward(rows, residual, gradient_MD):
         first, end, *matrices = inputs
         both_DF, down_FD = _joined(*matrices)
 
-        def turn(number, carry):
+        def turn(start, rows, carry):
             into_x, into_weights, into_both, into_down = carry
-            inner = _tile(kept, number, rows)
-            weight = _tile(weights, number, rows)[:, None]
-            gradient = _tile(come, number, rows)
+            inner = _tile(kept, start, rows)
+            weight = _tile(weights, start, rows)[:, None]
+            gradient = _tile(come, start, rows)
             gates, ups = inner[:, :width], inner[:, width:]
             slope = jax.nn.sigmoid(gates)
             open_ = gates * slope
-            into_hidden = gradient @ down_FD.T
+            into_hidden = jax.lax.optimization_barrier(gradient @ down_FD.T)
             weighed = into_hidden * weight
             into_gates = weighed * ups * (slope + open_ * (1.0 - slope))
             into_inner = jnp.concatenate([into_gates, weighed * open_], axis=1)
             hidden = open_ * ups
             each = jnp.sum(into_hidden * hidden, axis=1)
             return (
-                _put(into_x, into_inner @ both_DF.T, number, rows),
-                _put(into_weights, each, number, rows),
-                into_both + _turned(_tile(x, number, rows)) @ into_inner,
+                _put(into_x, into_inner @ both_DF.T, start),
+                _put(into_weights, each, start),
+                into_both + _turned(_tile(x, start, rows)) @ into_inner,
                 into_down + _turned(hidden * weight) @ gradient,
             )
 
-        start = (*carry, jnp.zeros_like(both_DF), jnp.zeros_like(down_FD))
-        *carry, into_both, into_down = jax.lax.fori_loop(first, end, turn, start)
+        empty = (*carry, jnp.zeros_like(both_DF), jnp.zeros_like(down_FD))
+        *carry, into_both, into_down = _each_tile(first, end, rows, turn, empty)
         return tuple(carry), (into_both[:, :width], into_both[:, width:], into_down)
 
     empty = (jnp.zeros(x.shape, jnp.float32), jnp.zeros(pair.size, jnp.float32))

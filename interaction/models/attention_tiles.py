@@ -185,11 +185,13 @@ def _attended(query, key, value, bias, seen, scale: float):
         scores = scores + bias.reshape(c, b, K, G, s).transpose(1, 2, 3, 0, 4)
     scores = jnp.where(seen[:, None, None], scores, _FAR)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
-    weights = jnp.exp(scores - top)
-    total = jnp.sum(weights, axis=-1)
-    flat = weights.astype(value.dtype).reshape(b, K, G * c, s)
-    out = _weighed(flat, value.transpose(0, 2, 3, 1)).reshape(b, K, G, c, H)
-    return (out / total[..., None]).transpose(0, 3, 1, 2, 4).astype(value.dtype)
+    flat = jnp.exp(scores - top).astype(value.dtype).reshape(b, K, G * c, s)
+    # A value of ones beside the others gives the weights' sum, and their gradient, by the product.
+    columns = jnp.pad(
+        value.transpose(0, 2, 3, 1), [(0, 0)] * 2 + [(0, 1), (0, 0)], constant_values=1
+    )
+    out = _weighed(flat, columns).reshape(b, K, G, c, H + 1)
+    return (out[..., :H] / out[..., H:]).transpose(0, 3, 1, 2, 4).astype(value.dtype)
 
 
 def _laid_bias(state_bcNr: Array, table_crs: Array) -> Array:
