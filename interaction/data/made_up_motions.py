@@ -29,6 +29,7 @@ _TRAVEL = 1.2  # metres that the body goes at most before it comes back
 _STANCE = 0.35  # radians, standard deviation of a joint at rest from the kicker's
 _POSES = (2, 5)  # of a movement of the whole body
 _RETURN = (0.3, 0.6)  # seconds
+_LEAST = 0.6  # metres that some joint goes at least: less is hardly seen in a small picture
 
 
 def made_up_motion(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
@@ -38,16 +39,19 @@ def made_up_motion(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
         Times ``[F]`` in seconds, joints ``[F, 16, 3]`` in metres, and the seconds from which every
         joint is nearer to rest than half of the way that one of them went.
     """
-    seconds = float(random.uniform(*_SECONDS))
-    times = np.linspace(0.0, seconds, _FRAMES)
-    rows = np.repeat(_stance(random), _FRAMES, axis=0)
-    if random.random() < 0.5:
-        _to_and_fro(random, rows)
-    else:
-        _through_poses(random, rows, times)
-    joints = joints_of(rows)
+    while True:
+        seconds = float(random.uniform(*_SECONDS))
+        times = np.linspace(0.0, seconds, _FRAMES)
+        rows = np.repeat(_stance(random), _FRAMES, axis=0)
+        if random.random() < 0.5:
+            _to_and_fro(random, rows)
+        else:
+            _through_poses(random, rows, times)
+        joints = joints_of(rows)
+        away = np.linalg.norm(joints - joints[0], axis=2).max(axis=1)
+        if away.max() >= _LEAST:
+            break
     joints[:, :, [0, 2]] -= joints[:1, :1, [0, 2]]
-    away = np.linalg.norm(joints - joints[0], axis=2).max(axis=1)
     end = times[np.flatnonzero(away > away.max() / 2)[-1]]
     return times, joints, float(end)
 
