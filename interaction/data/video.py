@@ -294,7 +294,8 @@ def still(random, split: Split, *, seconds: float, made_up: float = 0.0) -> Vide
     """
     total = round(seconds * FRAMES_PER_SECOND)
     if random.random() < 0.6:
-        motion = made_up_motion(random)[:2] if random.random() < made_up else None
+        shown = made_up and random.random() < made_up
+        motion = made_up_motion(random)[:2] if shown else None
         frames = figure_video(random, split, (), 1.0, total, motion=motion)
     else:
         frames = background(random, total, split)
