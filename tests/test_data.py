@@ -95,20 +95,34 @@ def test_a_kick_goes_up_and_comes_back():
 
 
 def test_a_made_up_movement_leaves_rest_and_comes_back():
-    spans = []
-    for seed in range(6):
+    spans, stances = [], []
+    for seed in range(40):
         times, joints, end = made_up_motion(np.random.default_rng(seed))
         away = np.linalg.norm(joints - joints[0], axis=2).max(axis=1)
         assert away[-1] < 1e-9
-        assert away.max() > 0.1
-        assert times[np.argmax(away)] < end < times[-1]
+        assert away.max() >= 0.6
+        assert times[np.argmax(away)] <= end < times[-1]
         bones = [
             np.linalg.norm(joints[:, JOINTS.index(a)] - joints[:, JOINTS.index(b)], axis=1)
             for a, b, _, _ in BONES
         ]
         assert all(np.ptp(bone) < 1e-9 for bone in bones)  # nothing is stretched
         spans.append(times[-1])
-    assert len(set(spans)) == 6
+        stances.append(joints[0, JOINTS.index("left_wrist")])
+    assert len(set(spans)) == 40
+    assert np.std(stances, axis=0).max() > 0.05  # metres
+
+
+def test_still_videos_draw_nothing_for_figures_that_none_asks_for(monkeypatch):
+    shown = video.still(np.random.default_rng(1), Split.TEST, seconds=1.0)
+    monkeypatch.setattr(video, "made_up_motion", None)
+    first = np.random.default_rng(1)
+    again = video.still(first, Split.TEST, seconds=1.0)
+    np.testing.assert_array_equal(shown.frames, again.frames)
+    old = np.random.default_rng(1)
+    assert old.random() < 0.6  # this one holds a figure
+    frames = video.figure_video(old, Split.TEST, (), 1.0, 10)
+    np.testing.assert_array_equal(frames, again.frames)
 
 
 def test_kicks_move_the_picture_and_still_does_not():

@@ -55,6 +55,7 @@ def choices(kind: str, slots: int, experts: int, per_slot: int) -> np.ndarray:
         ("same", 17, 4, 3, (8, 4), jnp.float32),  # experts that nobody chose; the worst load
         ("absent", 19, 7, 2, (4, 4), jnp.float32),
         ("any", 3, 5, 1, (8, 8), jnp.float32),  # no tile is ever full
+        ("any", 3, 5, 1, experts_sorted.ROWS, jnp.float32),  # a whole one is more than there is
         ("any", 21, 4, 2, (8, 2), jnp.bfloat16),
     ],
 )
@@ -100,7 +101,20 @@ def test_sorted_experts_drop_nothing_and_mix_up_no_weights():
     assert np.abs(exchanged - right).max() > 0.01
 
 
+def test_tiles_that_do_not_divide_are_refused():
+    x, chosen = jnp.ones((3, D)), jnp.zeros((3, 1), jnp.int32)
+    matrices = (jnp.ones((2, D, F)), jnp.ones((2, D, F)), jnp.ones((2, F, D)))
+    with pytest.raises(ValueError, match=r"rows=\(48, 32\)"):
+        experts_sorted.mix(x, chosen, jnp.ones((3, 1)), *matrices, (48, 32))
+
+
 # ---------------------------------------------------------------------------- attention
+
+
+def test_weights_of_low_precision_are_summed_in_full():
+    """1,024 ones sum to 256 where bfloat16 sums them."""
+    ones = jnp.ones((1, 1, 1024), jnp.bfloat16)
+    assert float(attention_tiles._weighed(ones, ones)[0, 0, 0]) == 1024.0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import dataclasses
 import enum
 import hashlib
 import json
-import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -99,9 +99,11 @@ class ClipBank:
             for clip in self.clips
         ]
         pcm = np.concatenate([to_pcm(clip.samples) for clip in self.clips])
-        part = path.with_suffix(f".{os.getpid()}.part.npz")  # others may write the same
-        np.savez(part, pcm=pcm, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
-        part.replace(path)
+        # A name of its own: others may be writing the same bank.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+            part = Path(folder) / path.name
+            np.savez(part, pcm=pcm, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
+            part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "ClipBank":

@@ -1,8 +1,8 @@
 """Movements that nobody made: what there is to count in training beside kicks.
 
 In: a random generator. Out: one repetition of a movement of `figure`'s skeleton, from stand to
-stand. Every figure stands in a way of its own. In half of the movements a few joints turn away
-from rest and back, fast or slowly, at once or one after another, and the body sinks, rises or
+stand. Every figure stands in a way of its own. In about half of the movements a few joints turn
+away from rest and back, fast or slowly, at once or one after another, and the body sinks, rises or
 travels with them; in the others the whole body goes through a few poses drawn at random, away from
 where it stood, and returns within a third of a second or more, as captured movements do when they
 are closed (`figure.motion`). There are as many as one wants, so that what is learnt is to count a
@@ -27,7 +27,7 @@ _MOVED = tuple(joint for joints, _ in _GROUPS for joint in joints)
 _RISE = (-0.35, 0.4)  # metres of the root
 _TRAVEL = 1.2  # metres that the body goes at most before it comes back
 _STANCE = 0.35  # radians, standard deviation of a joint at rest from the kicker's
-_POSES = (2, 5)  # of a movement of the whole body
+_POSES = (2, 4)  # of a movement of the whole body
 _RETURN = (0.3, 0.6)  # seconds
 _LEAST = 0.6  # metres that some joint goes at least: less is hardly seen in a small picture
 
@@ -91,7 +91,7 @@ def _to_and_fro(random, rows: np.ndarray) -> None:
 
 def _through_poses(random, rows: np.ndarray, times: np.ndarray) -> None:
     """Takes all joints of `rows` through poses drawn at random, then back to rest."""
-    poses = int(random.integers(*_POSES))
+    poses = int(random.integers(*_POSES, endpoint=True))
     at = np.concatenate([[0.0], np.sort(random.uniform(0.15, 1.0, poses)), [1.0]])
     share = np.clip((times[-1] - times) / float(random.uniform(*_RETURN)), 0.0, 1.0)
     share = share * share * (3 - 2 * share)

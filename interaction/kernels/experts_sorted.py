@@ -63,6 +63,18 @@ def _turned(tile: Array) -> Array:
     return jax.lax.optimization_barrier(tile.T)
 
 
+def _fitting(rows: tuple[int, int], stack: int) -> tuple[int, int]:
+    """`rows`, none of them more than a stack of so many rows has.
+
+    Raises:
+        ValueError: the one is no multiple of the other.
+    """
+    big, small = rows
+    if big % small:
+        raise ValueError(f"rows={rows}: a whole tile must be a multiple of a small one")
+    return min(big, stack), small
+
+
 def _ranges(tiles: RowTiles, rows: tuple[int, int]) -> tuple[Array, Array]:
     """First row of each expert, and one past its last small tile."""
     small = rows[1]
@@ -100,6 +112,7 @@ def _forward(x_MD, chosen_MA, weights_MA, gate, up, down, rows):
     slots, per_slot = chosen_MA.shape
     tiles = experts_plan.row_tiles(chosen_MA, gate.shape[0], rows[1])
     pair = tiles.pair.reshape(-1)
+    rows = _fitting(rows, pair.size)
     x = _laid(x_MD, pair // per_slot, 0)
     weights = _laid(weights_MA.astype(jnp.float32).reshape(-1), pair, 0.0)
     width = gate.shape[2]
@@ -130,6 +143,7 @@ def _backward(rows, residual, gradient_MD):
     tiles, x, weights, kept, gate, up, down, weights_MA = residual
     slots, per_slot = weights_MA.shape
     pair = tiles.pair.reshape(-1)
+    rows = _fitting(rows, pair.size)
     come = _laid(gradient_MD, pair // per_slot, 0)
     width = gate.shape[2]
 
