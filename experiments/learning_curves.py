@@ -1,7 +1,9 @@
 """Question: how did the shipped checkpoints learn?
 
 Command: python -m experiments.learning_curves checkpoints/mini runs/nano runs/mini \\
-    runs/mini_late runs/mini_clock runs/mini_shown runs/mini_wider runs/mini_whole
+    runs/mini_late runs/mini_clock runs/mini_shown runs/mini_wider runs/mini_whole runs/mini_moved \\
+    runs/mini_counted
+    (the file ``curves.json`` of earlier parts may stand in place of their folders)
 Cost: seconds; it reads the ``metrics.jsonl`` of the parts of a training, in order.
 Expectation: text loss down, decisions right up, and a step back where a part brings something new.
 Finding: ``curves.json`` (a line for every 100 steps) and ``curves.png`` in the first folder.
@@ -25,6 +27,10 @@ def parts(folders: list[pathlib.Path]) -> list[dict]:
     """Means over every `EVERY` steps of each part; `step` counts from the first part's start."""
     lines, before = [], 0
     for folder in folders:
+        if folder.suffix == ".json":
+            lines += json.loads(folder.read_text())
+            before = lines[-1]["step"]
+            continue
         rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
         rows = [row for row in rows if "text" in row]  # not those of validations
         last = max(row["step"] for row in rows)
