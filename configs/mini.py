@@ -127,7 +127,7 @@ WHOLE_BEHAVIOURS = (
     ("translate", 0.9),
     ("delegate", 1.5),
 )
-PARTS = ("late", "clock", "shown", "wider", "whole", "moved", "counted")
+PARTS = ("late", "clock", "shown", "wider", "whole", "moved", "counted", "quieter")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -207,6 +207,15 @@ def get_config(arg: str = "") -> ConfigDict:
         config.curriculum.plain.update(made_up_motions=0.8, late_share=0.1, warp=0.15)
         config.curriculum.plain.mixture = dict(
             digits=0.3, negatives=0.12, quiet=0.02, flashes=0.07, kicks=0.45, still=0.04
+        )
+        config.optimizer.learning_rate = 1.0e-3
+    if arg == "quieter":
+        config.start, config.steps = "runs/mini_counted/final", 2400
+        config.curriculum.update(seed=8, behaviours=WHOLE_BEHAVIOURS, plain_share=0.44)
+        config.curriculum.update(seen_share=0.28, missed_share=0.01, late_share=0.15)
+        config.curriculum.plain.update(made_up_motions=0.72, late_share=0.1, warp=0.15)
+        config.curriculum.plain.mixture = dict(
+            digits=0.27, negatives=0.22, quiet=0.02, flashes=0.08, kicks=0.37, still=0.04
         )
         config.optimizer.learning_rate = 1.0e-3
     return config
