@@ -111,17 +111,19 @@ B, T, S, L = 2, 3, 22, 3
 class Case:
     heads: AttentionConfig
     block: int
-    spread: int
+    spread: int = 128
+    keys_left: int = 16
     length_scaled: bool = False
     biased: bool = True
 
 
 CASES = {
-    "one block, as they lie": Case(AttentionConfig(4, 2, 5, 9, 6), 64, 64),
-    "blocks, as they lie": Case(AttentionConfig(4, 2, 5, None, 6), 8, 64, length_scaled=True),
-    "blocks, by head": Case(AttentionConfig(4, 2, 5, 11, 6), 8, 1),
-    "one kv head": Case(AttentionConfig(3, 1, 5, None, 6), 7, 64),
-    "no bias": Case(AttentionConfig(4, 4, 5, None, 0), 8, 64, biased=False),
+    "one block, as they lie": Case(AttentionConfig(4, 2, 5, 9, 6), 64),
+    "blocks, as they lie": Case(AttentionConfig(4, 2, 5, None, 6), 8, length_scaled=True),
+    "blocks, by head": Case(AttentionConfig(4, 2, 5, 11, 6), 8, spread=1),
+    "blocks, by head, keys right": Case(AttentionConfig(4, 2, 5, 11, 6), 8, 1, keys_left=5),
+    "one kv head": Case(AttentionConfig(3, 1, 5, None, 6), 7),
+    "no bias": Case(AttentionConfig(4, 4, 5, None, 0), 8, biased=False),
 }
 
 
@@ -163,13 +165,14 @@ def arrays_of(case: Case):
 def test_blocks_of_the_cache_give_what_the_whole_gives(monkeypatch, name):
     case = CASES[name]
     monkeypatch.setattr(attention_blocks, "BLOCK_SLOTS", case.block)
-    monkeypatch.setattr(attention_blocks, "SPREAD_ROWS", case.spread)
+    monkeypatch.setattr(attention_blocks, "SPREAD_PRODUCTS", case.spread)
+    monkeypatch.setattr(attention_blocks, "KEYS_LEFT_ROWS", case.keys_left)
     run = jax.jit(functools.partial(attended, case))
     arrays = arrays_of(case)
     queries, keys = placed()
     blocks, plain = run(arrays, queries, keys)
     np.testing.assert_allclose(blocks, plain, atol=2e-5)
-    if name == "blocks, as they lie":  # the other lane fuller and other: this one to the bit
+    if name.startswith("blocks"):  # the other lane fuller and other: this one to the bit
         _, fuller = placed((17, 20))
         second = jnp.asarray([False, True])
         both = lambda new, old: jnp.where(second[:, None], new, old)

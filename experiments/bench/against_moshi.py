@@ -20,6 +20,7 @@ head and the vocoder on our side, and the codec on the peer's; it appends 7 slot
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import time
@@ -52,6 +53,7 @@ SECONDS = 0.4
 FRAMES, MICRO_TURNS = 5, 2
 WIDTH, LAYERS, HEADS, FEED_FORWARD, VOCABULARY = 512, 8, 8, 1408, 8192
 PUT_OUT = 3
+WINDOW = 512
 PEER_SIZES = {
     "dim": WIDTH,
     "num_heads": HEADS,
@@ -66,15 +68,22 @@ PEER_SIZES = {
 }
 
 
-def our_config() -> InteractionConfig:
-    """A dense stack of the peer's sizes with this project's stems, flow head and vocoder."""
-    heads = AttentionConfig(HEADS, HEADS, WIDTH // HEADS, window=None, bias_extent=512)
+def our_config(*, sliding: bool) -> InteractionConfig:
+    """A dense stack of the peer's sizes with this project's stems, flow head and vocoder.
+
+    Args:
+        sliding: three of four layers slide over `WINDOW` slots; else all see the whole store.
+    """
+    heads = functools.partial(AttentionConfig, HEADS, HEADS, WIDTH // HEADS, bias_extent=512)
+    local, global_ = AttentionKind.LOCAL, AttentionKind.GLOBAL
+    period = (local, local, local, global_) if sliding else (global_,)
     stack = TransformerConfig(
         vocabulary=VOCABULARY,
         width=WIDTH,
-        attention_kinds=(AttentionKind.GLOBAL,) * LAYERS,
+        attention_kinds=period * (LAYERS // len(period)),
         mlp_kinds=(MlpKind.DENSE,) * LAYERS,
-        global_=heads,
+        local=heads(window=WINDOW) if sliding else None,
+        global_=heads(window=None),
         dense_width=FEED_FORWARD,
     )
     return InteractionConfig(transformer=stack, max_text_out=PUT_OUT)
@@ -165,19 +174,23 @@ def main() -> None:
     facts = machine.facts()
     peer = Peer(args.peer_python, HERE / "peer_moshi.py", {"sizes": PEER_SIZES, "threads": 1})
     print(peer.facts, flush=True)
-    config = our_config()
+    config, other = our_config(sliding=False), our_config(sliding=True)
     params = steered(init_params(jax.random.key(0), config), config)
-    alone, whole = Alone(config, params), Whole(config, params)
-    times: dict[str, list] = {"alone": [], "whole": [], "peer_alone": [], "peer_whole": []}
+    ours = {
+        "alone": Alone(config, params),
+        "whole": Whole(config, params),
+        "sliding": Whole(other, steered(init_params(jax.random.key(0), other), other)),
+    }
+    times: dict[str, list] = {name: [] for name in (*ours, "peer_alone", "peer_whole")}
     for number in range(-2, rounds):
-        mine = {"alone": timed(alone.run), "whole": timed(whole.run)}
+        mine = {name: timed(each.run) for name, each in ours.items()}
         reply = peer.ask(frames=FRAMES)
         model = (reply["model_seconds"], reply["model_cpu_seconds"])
         codec = (reply["codec_seconds"], reply["codec_cpu_seconds"])
         if number < 0:
             continue  # compiling, and the peer's first frames
-        times["alone"].append(mine["alone"])
-        times["whole"].append(mine["whole"])
+        for name, seconds in mine.items():
+            times[name].append(seconds)
         times["peer_alone"].append(model)
         times["peer_whole"].append([m + c for m, c in zip(model, codec, strict=True)])
     peer.close()
@@ -193,8 +206,9 @@ def main() -> None:
         "rounds_of_400_ms": rounds,
         "language_model_alone": row(arrays["alone"], arrays["peer_alone"]),
         "whole_path": row(arrays["whole"], arrays["peer_whole"]),
+        "whole_path_with_sliding_layers": row(arrays["sliding"], arrays["peer_whole"]),
     }
-    for name in ("language_model_alone", "whole_path"):
+    for name in ("language_model_alone", "whole_path", "whole_path_with_sliding_layers"):
         print(name, content[name]["elapsed"]["ratio"], content[name]["processor"]["ratio"])
     if not args.quick:
         measure.write(HERE / "against_moshi.json", content)
