@@ -14,13 +14,20 @@ the unembedding, and the filled part of the cache. Bandwidth is the best of nump
 matrix-vector product over 256 MiB; the peak is numpy's float32 matrix product. Parts are the same
 functions that the step calls, run alone for the same slots. A round is a read of memory, a matrix
 product, one micro-turn and each part once; of steps and parts the medians over the same rounds are
-told, of bandwidth and peak the 90th percentiles, which the limit is made of.
+told, of bandwidth and peak the 90th percentiles, which the limit is made of. Last, three
+micro-turns are traced: what copies tiles of weights out of their stacks, what multiplies, and all
+else. Tracing costs about a microsecond an operation: those are shares rather than times.
 """
 
 import argparse
+import collections
 import functools
+import gzip
+import json
 import os
 import pathlib
+import re
+import tempfile
 import time
 
 # One thread everywhere. Set before numpy and jax start.
@@ -257,7 +264,32 @@ def steps(config: TransformerConfig, params: dict, rounds: int) -> dict:
         "reads": reads,
         "products": products,
         "touched": float(np.mean(touched)),
+        "traced": traced(step, params, cache, draw()),
     }
+
+
+def traced(step, params: dict, cache: dict, tokens: np.ndarray, repeats: int = 3) -> dict:
+    """Milliseconds of a traced micro-turn by kind of operation, what holds others left out."""
+    kinds = (
+        ("holds others", r"while|call|conditional|ThunkExecutor|Pjit|\$|end: |np\.asarray"),
+        ("tiles copied out of stacks", r"dynamic-slice_bitcast_fusion"),
+        ("products", r"dot|ynn_fusion"),
+        ("everything else", ""),
+    )
+    options = jax.profiler.ProfileOptions()
+    options.host_tracer_level, options.python_tracer_level = 3, 0
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, profiler_options=options):
+            for _ in range(repeats):
+                cache, _ = jax.block_until_ready(step(params, cache, tokens))
+        (path,) = pathlib.Path(folder).rglob("*.trace.json.gz")
+        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    found: dict[str, float] = collections.defaultdict(float)
+    for event in events:
+        if event.get("ph") == "X":
+            kind = next(kind for kind, pattern in kinds if re.match(pattern, event["name"]))
+            found[kind] += event["dur"] / 1000 / repeats
+    return {kind: round(found[kind], 1) for kind, _ in kinds[1:]}
 
 
 def limit_of(config, params: dict, touched: float, filled: int, read: float, peak: float):
@@ -318,9 +350,10 @@ def main() -> None:
         "step_ms": measure.milliseconds(ran["seconds"]),
         "over_limit": over_limit(ran["seconds"], limit),
         "parts_alone_ms_median": parts_ms,
+        "traced_ms": ran["traced"],
         "limit_of_parts_ms": {part: round(ms, 3) for part, ms in shares.items()},
     }
-    for name in ("limit_ms", "step_ms", "over_limit", "parts_alone_ms_median"):
+    for name in ("limit_ms", "step_ms", "over_limit", "parts_alone_ms_median", "traced_ms"):
         print(name, content[name])
     if not args.quick:
         measure.write(HERE / f"machine_limits_{args.size}.json", content)
