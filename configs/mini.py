@@ -127,7 +127,7 @@ WHOLE_BEHAVIOURS = (
     ("translate", 0.9),
     ("delegate", 1.5),
 )
-PARTS = ("late", "clock", "shown", "wider", "whole", "moved", "counted", "quieter")
+PARTS = ("late", "clock", "shown", "wider", "whole", "moved", "counted", "quieter", "evened")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -218,4 +218,14 @@ def get_config(arg: str = "") -> ConfigDict:
             digits=0.27, negatives=0.22, quiet=0.02, flashes=0.08, kicks=0.37, still=0.04
         )
         config.optimizer.learning_rate = 1.0e-3
+    if arg == "evened":
+        config.start, config.steps = "runs/mini_counted/final,runs/mini_quieter/final", 1900
+        config.curriculum.update(seed=9, behaviours=WHOLE_BEHAVIOURS, plain_share=0.5)
+        config.curriculum.update(seen_share=0.26, missed_share=0.01, late_share=0.15)
+        config.curriculum.plain.update(made_up_motions=0.7, late_share=0.1, warp=0.15)
+        config.curriculum.plain.human_share = 0.8
+        config.curriculum.plain.mixture = dict(
+            digits=0.36, negatives=0.22, quiet=0.02, flashes=0.07, kicks=0.3, still=0.03
+        )
+        config.optimizer.learning_rate = 0.8e-3
     return config
