@@ -18,7 +18,7 @@ from interaction.aot import choose, command, programs
 from interaction.aot.hardware import Slice
 from interaction.sharding import MeshConfig
 from interaction.train import gradient as gradients
-from interaction.train import loop, losses
+from interaction.train import loop, losses, start
 from interaction.train.losses import LossConfig
 from interaction.types import Batch
 from tests import mesh_for_tests as case
@@ -111,7 +111,7 @@ def test_a_run_in_parts_resumes_bit_for_bit(tmp_path, monkeypatch):
     step = step_of(IN_PARTS)
     monkeypatch.setattr(loop.optimizer, "make", lambda *_: RULE)
     monkeypatch.setattr(loop, "make_train_step", lambda *_: step)
-    monkeypatch.setattr(loop, "init_params", lambda _, model: random_params(model, spread=0.05))
+    monkeypatch.setattr(start, "init_params", lambda _, model: random_params(model, spread=0.05))
     monkeypatch.setattr(alone, "batch_of", batch_of)
 
     def run(name, batches, config=IN_PARTS):

@@ -24,7 +24,7 @@ from interaction.launching.status import REQUEUE
 from interaction.models import moe
 from interaction.models.checkpoint import load_model
 from interaction.models.config import InteractionConfig
-from interaction.train import loop, losses, optimizer
+from interaction.train import loop, losses, optimizer, start
 from interaction.train.loop import TrainConfig
 from interaction.train.losses import LossConfig
 from interaction.train.optimizer import OptimizerConfig
@@ -108,7 +108,7 @@ def trained(folder: pathlib.Path, batches: MadeUp, config: TrainConfig) -> dict:
     step = compiled_step()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_train_step", lambda *_: step)
-        patch.setattr(loop, "init_params", lambda key, model: random_params(model, spread=0.05))
+        patch.setattr(start, "init_params", lambda key, model: random_params(model, spread=0.05))
         patch.setattr(loop, "make_batches", lambda *_, **__: batches)
         return load_model(loop.train(config, folder))[0]
 

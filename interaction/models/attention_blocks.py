@@ -25,10 +25,11 @@ from interaction.shapes import Array, Bool, Float
 
 BLOCK_SLOTS = 256
 # Query rows (slots times heads) times kv heads up to which laying them out by kv head pays, and
-# rows of one kv head up to which keys are its product's left side. One core of an Intel Xeon, 3,072
-# slots, 8 heads of 64, ms a layer spread, keys left, keys right; 8 kv heads: 1 slot 1.74, 3.11, 4.26;
-# 4 slots 2.86, 3.07, 4.56; 7 slots 5.43, 3.40, 4.78; 60 slots 24.6, 9.00, 7.65; 2 kv heads: 1 slot
-# 0.43, 0.68, 0.99; 4 slots 0.85, 0.99, 1.16; 7 slots 1.62, 1.42, 1.37; 60 slots 8.47, 6.49, 4.43.
+# rows of one kv head up to which keys are its product's left side. Measured on one core of an Intel
+# Xeon, 3,072 slots, 8 heads of 64, ms a layer: spread, keys left, keys right. 8 kv heads: 1 slot
+# 1.74, 3.11, 4.26; 4 slots 2.86, 3.07, 4.56; 7 slots 5.43, 3.40, 4.78; 60 slots 24.6, 9.00, 7.65.
+# 2 kv heads: 1 slot 0.43, 0.68, 0.99; 4 slots 0.85, 0.99, 1.16; 7 slots 1.62, 1.42, 1.37; 60 slots
+# 8.47, 6.49, 4.43.
 SPREAD_PRODUCTS = 128
 KEYS_LEFT_ROWS = 16
 _FAR = -1e30  # score of a key that is not seen

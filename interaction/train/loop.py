@@ -27,10 +27,9 @@ from interaction.data.curriculum.sessions import CurriculumConfig
 from interaction.data.pipeline import batches as make_batches
 from interaction.data.recall import RecallConfig
 from interaction.data.shards.read import ShardsConfig
-from interaction.models.checkpoint import load_model, save_model
+from interaction.models.checkpoint import save_model
 from interaction.models.config import InteractionConfig
-from interaction.models.parameters import init_params, param_axes
-from interaction.models.vocoder import load_vocoder
+from interaction.models.parameters import param_axes
 from interaction.sharding import MeshConfig
 from interaction.train import checkpointing, losses, optimizer, processes, start
 from interaction.train import gradient as gradients
@@ -73,7 +72,8 @@ class TrainConfig:
             is dropped and counted in the metrics. None: room for all.
         seed: of parameters and noise (the data have their own).
         vocoder: file of a trained vocoder, which is taken over as it is; empty: a fresh one.
-        start: native checkpoint to start from; empty: fresh parameters.
+        start: native checkpoint to start from, or several with commas between, whose mean it is;
+            empty: fresh parameters.
         release: released Inkling checkpoint to start from (`models.release`), in place of `start`;
             what trains is float32, the rest as released.
         compute: type of parameters in the forward and backward pass.
@@ -192,7 +192,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, interruption: Interruptio
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(configuration.to_dict(config), indent=1))
-    params = start.from_release(config, mesh) if config.release else _start(config)
+    params = start.from_release(config, mesh) if config.release else start.parameters(config)
     vocoder_params = params.pop("vocoder")
     rule = optimizer.make(config.optimizer, config.steps)
     moving, _ = optimizer.split(config.optimizer, params)
@@ -297,29 +297,6 @@ def state_specs(state: Any, config: TrainConfig) -> Any:
     """Partition specs of a state of training, or of any part of it; arrays or shapes."""
     axes = param_axes(config.model)
     return sharding.parameter_specs(state, axes, config.mesh, sharding.Purpose.TRAINING)
-
-
-def _start(config: TrainConfig) -> dict:
-    """Fresh or given parameters, with the given vocoder inside."""
-    if config.start:
-        params, model = load_model(config.start)
-        # How much text a micro-turn may put out, how shyly, and what a lane holds live shape no
-        # parameter.
-        live = {n: getattr(config.model, n) for n in ("max_text_out", "pass_bias", "global_slots")}
-        model = dataclasses.replace(model, **live)
-        if model != config.model:
-            raise ValueError(f"start={config.start} holds {model}, the run asks for {config.model}")
-    else:
-        params = init_params(jax.random.key(config.seed), config.model)
-    if config.vocoder:
-        weights, vocoder_config = load_vocoder(config.vocoder)
-        if vocoder_config != config.model.vocoder:
-            raise ValueError(
-                f"vocoder={config.vocoder} was made with {vocoder_config}, the model asks for "
-                f"{config.model.vocoder}"
-            )
-        params = dict(params, vocoder=jax.tree.map(jnp.asarray, weights))
-    return params
 
 
 def averaged(config: TrainConfig, state: TrainState) -> dict:
