@@ -36,7 +36,7 @@ from interaction.data.figure import MOTIONS
 from interaction.eval import counting, whisper
 from interaction.eval.ears import FromText, audible
 from interaction.eval.impairment import Impairment
-from interaction.eval.intervals import SHARE, Measured, bootstrap
+from interaction.eval.intervals import SHARE, Measured, bootstrap, share
 from interaction.eval.judges import ClosedAnswer
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, Run, Sample
 from interaction.eval.respond import Stimulus, respond
@@ -71,6 +71,24 @@ def motion_stimuli(name: str, count: int) -> list[Stimulus]:
     return stimuli
 
 
+def pixels_changed(tubelets: np.ndarray) -> float:
+    """How many pixels change colour by more than 20 of 255 from one micro-turn to the next."""
+    change = np.abs(np.diff(tubelets.astype(np.int16), axis=0)).max(axis=-1)
+    return float((change > 20).sum(axis=(1, 2, 3, 4)).mean()) / tubelets.shape[2]
+
+
+def by_change(stimuli: list[Stimulus], results: list[counting.CountResult]) -> list[dict]:
+    """Off by one at most, by quarter of the videos: from those that move least to most."""
+    changed = np.array([pixels_changed(stimulus.tubelets) for stimulus in stimuli])
+    return [
+        {
+            "pixels changed, mean": round(float(changed[quarter].mean())),
+            **share(sum(results[i].within_one for i in quarter), len(quarter)).as_dict(),
+        }
+        for quarter in np.array_split(np.argsort(changed, kind="stable"), 4)
+    ]
+
+
 def motions(answer, *, each: int) -> dict[str, dict]:
     """Counts of every motion; chance is one constant answer, the best there is."""
     found = {}
@@ -86,6 +104,9 @@ def motions(answer, *, each: int) -> dict[str, dict]:
         found[name] = {
             "exact": figures["exact"].as_dict(),
             "off by one at most": near.as_dict() | {"chance": round(float(chance), 4)},
+            "off by one at most, from the quarter of videos that move least": by_change(
+                stimuli, results
+            ),
             "last number by truth": {
                 str(n): " ".join(
                     r.written[-1] if r.written else "-" for r in results if r.truth == n

@@ -48,6 +48,12 @@ class CountResult:
         """The last number written is right (nothing written is right where nothing happened)."""
         return (int(self.written[-1]) if self._numbers() else 0) == self.truth
 
+    @property
+    def within_one(self) -> bool:
+        """The last number written is off by one at most; nothing written counts as none."""
+        last = self.written[-1] if self.written else "0"
+        return last.isdecimal() and abs(int(last) - self.truth) <= 1
+
     def _numbers(self) -> bool:
         return bool(self.written) and self.written[-1].isdecimal()
 
@@ -70,14 +76,9 @@ def summarise(results: Sequence[CountResult]) -> dict[str, Measured]:
     frequent = collections.Counter(r.truth for r in results).most_common(1)
     chance = frequent[0][1] / len(results) if frequent else None
     exact = sum(r.exact for r in results)
-    near = sum(r.exact or _off_by_one(r) for r in results)
+    near = sum(r.exact or r.within_one for r in results)
     return {
         "exact": share(exact, len(results), chance=chance),
         "within_one": share(near, len(results)),
         "every_event_in_time": share(sum(r.in_order for r in results), len(results)),
     }
-
-
-def _off_by_one(result: CountResult) -> bool:
-    last = result.written[-1] if result.written else "0"
-    return last.isdecimal() and abs(int(last) - result.truth) <= 1
