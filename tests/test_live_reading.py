@@ -111,7 +111,7 @@ B, T, S, L = 2, 3, 22, 3
 class Case:
     heads: AttentionConfig
     block: int
-    spread: int = 128
+    spread: int = 32
     keys_left: int = 16
     length_scaled: bool = False
     biased: bool = True
@@ -122,6 +122,7 @@ CASES = {
     "blocks, as they lie": Case(AttentionConfig(4, 2, 5, None, 6), 8, length_scaled=True),
     "blocks, by head": Case(AttentionConfig(4, 2, 5, 11, 6), 8, spread=1),
     "blocks, by head, keys right": Case(AttentionConfig(4, 2, 5, 11, 6), 8, 1, keys_left=5),
+    "blocks, as many kv heads": Case(AttentionConfig(4, 4, 5, 11, 6), 8, spread=1),
     "one kv head": Case(AttentionConfig(3, 1, 5, None, 6), 7),
     "no bias": Case(AttentionConfig(4, 4, 5, None, 0), 8, biased=False),
 }
@@ -165,13 +166,17 @@ def arrays_of(case: Case):
 def test_blocks_of_the_cache_give_what_the_whole_gives(monkeypatch, name):
     case = CASES[name]
     monkeypatch.setattr(attention_blocks, "BLOCK_SLOTS", case.block)
-    monkeypatch.setattr(attention_blocks, "SPREAD_PRODUCTS", case.spread)
+    monkeypatch.setattr(attention_blocks, "SPREAD_ROWS", case.spread)
     monkeypatch.setattr(attention_blocks, "KEYS_LEFT_ROWS", case.keys_left)
+    cut, by_head = [], attention_blocks._by_head
+    monkeypatch.setattr(attention_blocks, "_by_head", lambda x: cut.append(x) or by_head(x))
     run = jax.jit(functools.partial(attended, case))
     arrays = arrays_of(case)
     queries, keys = placed()
     blocks, plain = run(arrays, queries, keys)
     np.testing.assert_allclose(blocks, plain, atol=2e-5)
+    # Of keys and values: both are cut head by head, or values alone, or none.
+    assert len(cut) == (0 if case.spread > 1 else 1 if case.keys_left < 6 else 2)
     if name.startswith("blocks"):  # the other lane fuller and other: this one to the bit
         _, fuller = placed((17, 20))
         second = jnp.asarray([False, True])

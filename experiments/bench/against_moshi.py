@@ -17,6 +17,9 @@ exists. Ours hears every micro-turn (4 slots and the slot that asks), puts out t
 a chunk of speech (3 tokens, 2 own-speech slots) and never stays silent: its weights are steered
 so, which is the dearest case. The row of the language model alone leaves out the stems, the flow
 head and the vocoder on our side, and the codec on the peer's; it appends 7 slots and decodes 3.
+In these two rows all eight of our layers see the whole store, as the peer's see all its frames. A
+third row is the whole path as this project builds its models: sliding layers (512 slots) between
+global ones, three to one here (the announced size has five to one).
 """
 
 import argparse

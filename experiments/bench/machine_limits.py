@@ -14,9 +14,11 @@ the unembedding, and the filled part of the cache. Bandwidth is the best of nump
 matrix-vector product over 256 MiB; the peak is numpy's float32 matrix product. Parts are the same
 functions that the step calls, run alone for the same slots. A round is a read of memory, a matrix
 product, one micro-turn and each part once; of steps and parts the medians over the same rounds are
-told, of bandwidth and peak the 90th percentiles, which the limit is made of. Last, three
-micro-turns are traced: what copies tiles of weights out of their stacks, what multiplies, and all
-else. Tracing costs about a microsecond an operation: those are shares rather than times.
+told, of bandwidth and peak the 90th percentiles, which the limit is made of. Last, with the store
+as full as it then is, three micro-turns are traced: what copies tiles of weights and blocks of the
+cache out of their stacks, their one reading of memory among it, what multiplies, and all else (by
+the names that jaxlib 0.11.2 gives). Tracing costs about a microsecond an operation: those are
+shares rather than times.
 """
 
 import argparse

@@ -24,13 +24,13 @@ from interaction.models.config import AttentionConfig
 from interaction.shapes import Array, Bool, Float
 
 BLOCK_SLOTS = 256
-# Query rows (slots times heads) times kv heads up to which laying them out by kv head pays, and
-# rows of one kv head up to which keys are its product's left side. Measured on one core of an Intel
-# Xeon, 3,072 slots, 8 heads of 64, ms a layer: spread, keys left, keys right. 8 kv heads: 1 slot
-# 1.74, 3.11, 4.26; 4 slots 2.86, 3.07, 4.56; 7 slots 5.43, 3.40, 4.78; 60 slots 24.6, 9.00, 7.65.
-# 2 kv heads: 1 slot 0.43, 0.68, 0.99; 4 slots 0.85, 0.99, 1.16; 7 slots 1.62, 1.42, 1.37; 60 slots
-# 8.47, 6.49, 4.43.
-SPREAD_PRODUCTS = 128
+# Query rows (slots times heads) up to which laying them out by kv head pays, and rows of one kv
+# head up to which keys are its product's left side. Measured on one core of an Intel Xeon, 3,072
+# slots, 8 heads of 64, ms a layer: spread, keys left, keys right. 8 kv heads: 1 slot 1.74, 3.11,
+# 4.26; 4 slots 2.86, 3.07, 4.56; 7 slots 5.43, 3.40, 4.78; 60 slots 24.6, 9.00, 7.65. 4 kv heads: 4
+# slots 1.44, 1.54, 2.27; 16 slots 4.09, 2.67, 2.74; 60 slots 13.9, 7.43, 5.42. 2 kv heads: 1 slot
+# 0.43, 0.68, 0.99; 4 slots 0.85, 0.99, 1.16; 7 slots 1.62, 1.42, 1.37; 60 slots 8.47, 6.49, 4.43.
+SPREAD_ROWS = 32
 KEYS_LEFT_ROWS = 16
 _FAR = -1e30  # score of a key that is not seen
 _LOW = -1e20  # below every score, and so far above `_FAR` that exp(_FAR - _LOW) is exactly 0
@@ -171,7 +171,7 @@ def _products(T: int, N: int, K: int):
     Products give ``[B, N, T, S]`` and ``[B, N, T, H]`` in float32.
     """
     group = N // K
-    if T * N * K > SPREAD_PRODUCTS:
+    if T * N > SPREAD_ROWS:
 
         def lay(query_BTNH):
             B, T, _, H = query_BTNH.shape

@@ -68,7 +68,7 @@ def parameters(config: "TrainConfig") -> dict:
         ValueError: a checkpoint or the vocoder is of another model.
     """
     if config.start:
-        several = [_native(folder, config) for folder in config.start.split(",")]
+        several = [_native(folder.strip(), config) for folder in config.start.split(",")]
         params = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *several)
     else:
         params = init_params(jax.random.key(config.seed), config.model)
