@@ -2,7 +2,7 @@
 
 Command: python -m experiments.learning_curves checkpoints/mini runs/nano runs/mini \\
     runs/mini_late runs/mini_clock runs/mini_shown runs/mini_wider runs/mini_whole \\
-    runs/mini_moved runs/mini_counted
+    runs/mini_moved runs/mini_counted runs/mini_quieter runs/mini_evened
     (the file ``curves.json`` of earlier parts may stand in place of their folders)
 Cost: seconds; it reads the ``metrics.jsonl`` of the parts of a training, in order.
 Expectation: text loss down, decisions right up, and a step back where a part brings something new.

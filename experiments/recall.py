@@ -7,9 +7,8 @@ Command: python -m experiments.recall --policies typed --sessions 16 --lanes 16
          python -m experiments.recall --policies "no eviction" --sessions 8 --lanes 1 --minutes 10
     (a run adds sessions to what the file holds, and writes it after every batch of lanes: one that
     was broken off goes on with the same command)
-Cost: one core: about a minute per session and hour. No eviction holds and reads every slot: 70 s a
-session to minute 10 (measured); computed from that (23 ms a micro-turn at 6,300 slots, 3 ms at 768,
-linear between and beyond): 10 minutes a session to minute 30 and 41 to minute 60.
+Cost: one core: about a minute per session and hour. No eviction holds and reads every slot: six to
+ten minutes a session and hour (Intel Xeon, beside other work).
 Expectation: typed memory keeps typed facts and the model's own notes of spoken ones, so it stays
 where it was at minute 2; window and sinks fall to chance as soon as the store has wrapped.
 Finding: `experiments/recall.json`, and the table in `checkpoints/recall/README.md`.

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from interaction.eval import choose, ears
+from interaction.eval import choose, ears, whisper
 from interaction.eval.ears import FromText, TwoPass, sounds_apart
 from interaction.eval.evaluate import Evaluation, evaluate
 from interaction.eval.records import SAMPLE_RATE, Clock, Kind, OutputEvent, Run
@@ -175,3 +175,21 @@ class Deaf(FromText):
 
     def words(self, run, clock):
         raise AssertionError("asked for words")
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_a_pack_that_repeats_itself_is_heard_clip_by_clip(monkeypatch, loops):
+    alone = 1.0 * whisper.SAMPLE_RATE
+    calls = []
+
+    def timed_words(wave, *, threads):
+        calls.append(len(wave))
+        if len(wave) > 3 * alone and loops:
+            return [whisper.TimedText("stop,", 0.1 * i, 0.1 * i + 0.1) for i in range(60)]
+        at = (0.5, 2.7) if len(wave) > 3 * alone else (0.5,)
+        return [whisper.TimedText("okay", time, time + 0.3) for time in at]
+
+    monkeypatch.setattr(whisper, "timed_words", timed_words)
+    heard = whisper.hear([np.ones(int(alone), np.float32)] * 2)
+    assert heard == [Written(["okay"], alone=loops)] * 2
+    assert len(calls) == (3 if loops else 1)

@@ -2,7 +2,8 @@
 
 In: float32 clips at 16 kHz. Out: the text of each. A call costs the same for one second and for
 thirty, so clips are packed with silence between them; words go to the clip they lie in. A pack
-that leaves a clip empty is not trusted: its clips are heard one by one. Extra `eval`.
+that leaves a clip empty, or whose text repeats itself, is not trusted: its clips are heard one by
+one. Extra `eval`.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +24,8 @@ _PACK_SECONDS = 28.0
 _GAP_SECONDS = 1.2
 _EDGE_SECONDS = 0.4
 _PEAK = 0.5
+# Text that compresses further is a loop of the decoder (Radford et al. 2022, section 4.5).
+_COMPRESSION = 2.4
 
 
 def cache_folder(name: str) -> pathlib.Path:
@@ -126,11 +130,17 @@ def hear(clips: Sequence[np.ndarray], *, threads: int = 1) -> list[Written]:
     heard: dict[int, Written] = {}
     for group in packs([len(clip) for clip in clips]):
         texts, alone = _hear_pack([clips[i] for i in group], threads), len(group) == 1
-        if not alone and not all(texts):
+        if not alone and (not all(texts) or repetitive(texts)):
             texts, alone = [_hear_pack([clips[i]], threads)[0] for i in group], True
         for index, text in zip(group, texts, strict=True):
             heard[index] = Written(text, alone)
     return [heard[index] for index in range(len(clips))]
+
+
+def repetitive(texts: Sequence[Sequence[str]]) -> bool:
+    """Whether words of a pack repeat as they do where the decoder has fallen into a loop."""
+    text = " ".join(word for words in texts for word in words).encode()
+    return len(text) > _COMPRESSION * len(zlib.compress(text))
 
 
 def _hear_pack(clips: Sequence[np.ndarray], threads: int) -> list[list[str]]:
