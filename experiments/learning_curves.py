@@ -50,9 +50,10 @@ def draw(lines: list[dict], out: pathlib.Path) -> None:
     figure, axes = plt.subplots(len(SHOWN), figsize=(7, 6), sharex=True, layout="constrained")
     names = list(dict.fromkeys(line["part"] for line in lines))
     for axis, (name, label) in zip(axes, SHOWN.items(), strict=True):
-        for part in names:
+        for number, part in enumerate(names):
             mine = [line for line in lines if line["part"] == part]
-            axis.plot([x["step"] for x in mine], [x[name] for x in mine], label=part)
+            steps, values = [x["step"] for x in mine], [x[name] for x in mine]
+            axis.plot(steps, values, label=part, color=plt.colormaps["tab20"](number))
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
         if name != "decision_accuracy":
