@@ -22,7 +22,7 @@ import optax
 from interaction.data.order import GlobalBatches, Slices
 from interaction.models.config import InteractionConfig
 from interaction.sharding import MeshConfig
-from interaction.train import loop
+from interaction.train import loop, start
 from tests.models_for_tests import tiny
 
 FEATURES = 7
@@ -101,7 +101,7 @@ def main(act: dict) -> None:
         optimizer=loop.OptimizerConfig(learning_rate=0.1, warmup=2),
     )  # fmt: skip
     loop.make_train_step = linear_step
-    loop.init_params = first_params
+    start.init_params = first_params
     loop.make_batches = lambda *_, size, rows, **__: Told(
         Slices(Numbers(), together, size, rows, 0), act
     )
