@@ -14,6 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractDevice, AbstractMesh, SingleDeviceSharding
 
+from interaction.kernels import native
 from interaction.kernels.implementation import Implementation
 
 TOPOLOGIES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
@@ -21,13 +22,17 @@ TOPOLOGIES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "
 
 @contextlib.contextmanager
 def interpreted(implementation: Implementation, **params):
-    """Pallas calls inside run by interpretation: TPU's own, with memories and transfers emulated
+    """NATIVE is compiled, where there is a compiler, or the test skips; Pallas calls inside run by
+    interpretation: TPU's own, with memories and transfers emulated
     (`params` of `InterpretParams`), or the generic one for Triton kernels."""
     if implementation is Implementation.PALLAS_GPU:
         plain = pl.pallas_call
         call = lambda *arguments, **named: plain(*arguments, **{**named, "interpret": True})
         with mock.patch.object(pl, "pallas_call", call):
             yield
+    elif implementation is Implementation.NATIVE:
+        needs_compiler()
+        yield
     elif implementation in (Implementation.PALLAS_TPU, Implementation.GROUPED):
         with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams(**params)):
             yield
@@ -74,6 +79,12 @@ def flow_params(number, *, chunk: int, state: int, features: int, width: int, bl
         "final_modulation": number(width, 2 * width),
         "output": number(width, chunk),
     }
+
+
+def needs_compiler() -> None:
+    """Skips the test where no C++ compiler is."""
+    if native.compiler() is None:
+        pytest.skip(f"no C++ compiler: CXX={native.asked_compiler()} is not on PATH")
 
 
 def needs_gpu() -> None:

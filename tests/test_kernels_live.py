@@ -82,12 +82,16 @@ def played(config, params, steps: int = 3):
     return [np.asarray(x) for x in found]
 
 
-@pytest.mark.slow
-def test_the_live_step_with_tpu_kernels_equals_plain_xla():
+@pytest.mark.parametrize(
+    "implementation",
+    [Implementation.NATIVE, pytest.param(Implementation.PALLAS_TPU, marks=pytest.mark.slow)],
+    ids=lambda i: i.name,
+)
+def test_the_live_step_with_kernels_equals_plain_xla(implementation):
     params = random_params(CONFIG)
     plain = played(with_kernels(Implementation.REFERENCE), params)
-    with interpreted(Implementation.PALLAS_TPU):
-        kernels = played(with_kernels(Implementation.PALLAS_TPU), params)
+    with interpreted(implementation):
+        kernels = played(with_kernels(implementation), params)
     for a, b in zip(plain, kernels, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
     assert max(np.abs(x).max() for x in plain) > 0.5

@@ -12,11 +12,14 @@ import jax
 import numpy as np
 import pytest
 
+from interaction.kernels.implementation import Implementation
+from interaction.models.checkpoint import computed_by
 from interaction.models.memory import Holding
 from interaction.session.lanes import Lanes, buckets
 from interaction.session.step import compile_step
 from interaction.streams.weave import LaneInput, weave_inputs
 from interaction.types import Control, MicroturnOutputs, TextIn
+from tests.kernels_for_tests import needs_compiler
 from tests.models_for_tests import LIVE as CONFIG
 from tests.models_for_tests import LIVE_LANES as LANES
 from tests.models_for_tests import random_params
@@ -66,7 +69,10 @@ class Ran:
         return np.stack([getattr(each, name) for each in self.outputs])
 
 
-def run(params, hears, *, lanes=LANES, lane=0, bucket=LARGEST, neighbours=None, steps=STEPS) -> Ran:
+def run(
+    params, hears, *, lanes=LANES, lane=0, bucket=LARGEST, neighbours=None, steps=STEPS,
+    config=CONFIG,
+) -> Ran:  # fmt: skip
     """A session of micro-turns `hears(now, 0)`, all of them in one bucket.
 
     Args:
@@ -77,8 +83,9 @@ def run(params, hears, *, lanes=LANES, lane=0, bucket=LARGEST, neighbours=None, 
         bucket: of the program.
         neighbours: gives the other lanes' input; None: they are empty.
         steps: micro-turns.
+        config: of the model.
     """
-    board = Lanes(params, CONFIG, lanes=lanes, seed=3)
+    board = Lanes(params, config, lanes=lanes, seed=3)
     oldest = (lane + 1) % lanes  # five micro-turns old when the session begins
     if neighbours is not None:
         for now in range(5):
@@ -140,6 +147,17 @@ def test_neighbours_of_any_kind_and_age_change_no_bit(params, alone, lane, kind)
     found = run(params, mixed, lane=lane, neighbours=hears)
     assert found.neighbours >= holds  # they were there, and heard, saw or read it
     assert_same(found, alone)
+
+
+def test_neighbours_change_no_bit_of_what_cpp_computes_either(params):
+    needs_compiler()
+    config = computed_by(CONFIG, Implementation.NATIVE)
+    by_cpp = run(params, mixed, config=config, steps=8)
+    assert_same(run(params, mixed, lane=1, neighbours=mixed, config=config, steps=8), by_cpp)
+    logits = by_cpp.all_of("logits")
+    by_xla = run(params, mixed, steps=8).all_of("logits")
+    made = np.isfinite(by_xla) & np.isfinite(logits)
+    assert 0 < np.abs(logits - by_xla)[made].max() < 1e-3  # another program, the same model
 
 
 def test_the_least_difference_in_what_it_hears_is_noticed(params, alone):

@@ -5,6 +5,7 @@ of the artefact stepped directly, whoever is beside them; one sentence where opt
 command's exit status.
 """
 
+import argparse
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ import launch
 from interaction.eval.runner import play
 from interaction.eval.systems.model import Model
 from interaction.eval.systems.remote import Remote
+from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import save_model
 from interaction.serving.artefact_lanes import ArtefactLanes
 from interaction.serving.manifest import Platform
@@ -31,6 +34,8 @@ from tests.models_for_tests import random_params
 pytest.importorskip("aiohttp.web")
 import aiohttp
 
+from interaction.serving import command
+from interaction.serving.options import add_options
 from interaction.serving.shared_lanes import SharedLanes
 from tests.server_for_tests import TALKS, FirstLane, Running, assert_same, play_on, sample
 
@@ -112,12 +117,26 @@ def test_lanes_of_an_artefact_come_and_go(lanes):
     [
         (["--artefact", "{}", "--lanes", "2"], f"lanes=2: .* was exported with lanes={LANES}"),
         (["--artefact", "absent"], "absent is no artefact: it has no manifest.json"),
+        (["--artefact", "{}", "--kernels", "native"], "kernels=native is for a checkpoint"),
+        (["--artefact", "{}", "--weights", "bfloat16"], "weights=bfloat16 is for a checkpoint"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(artefact, options, sentence, capsys):
     given = [option.format(artefact) for option in options]
     assert launch.main(["serve", *given, "--compilation-cache", "off"]) == 1
     assert re.search(f"^error: {sentence}", capsys.readouterr().err)
+
+
+def test_a_checkpoint_is_computed_as_asked(tmp_path):
+    save_model(tmp_path / "tiny", random_params(CONFIG, seed=TALKS), CONFIG)
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    asked = ["--checkpoint", str(tmp_path / "tiny"), "--kernels", "native", "--weights", "bfloat16"]
+    params, config, lanes = command._lanes(parser.parse_args(asked)).args
+    assert config.transformer.implementation is Implementation.NATIVE and lanes == command.LANES
+    stack = params["transformer"]
+    assert stack["unembed"].dtype == stack["moe"]["gate"].dtype == jnp.bfloat16
+    assert stack["moe"]["router"].dtype == stack["block"]["mlp_norm"].dtype == jnp.float32
 
 
 def test_one_thing_is_served(capsys):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interaction.kernels import experts_sorted
+from interaction.kernels import experts_sorted, native, native_train
 from interaction.kernels.streamed import project
 from interaction.models import attention, attention_tiles, embed, moe
 from interaction.models.attention import Whereabouts
@@ -76,9 +76,14 @@ def test_sorted_experts_give_what_all_experts_give(kind, slots, experts, per_slo
     def alone(x, weights, *matrices):
         return experts_sorted.mix(x, chosen, weights, *matrices, rows)
 
+    def by_cpp(x, weights, *matrices):
+        return native_train.experts(x, chosen, weights, *matrices)
+
     found = with_gradients(alone, gradient, x, weights, *matrices)
     wanted = with_gradients(every, gradient, x, weights, *matrices)
     agree(found, wanted, 1e-5 if dtype == jnp.float32 else 5e-2)
+    if dtype == jnp.float32 and native.compiler():
+        agree(with_gradients(by_cpp, gradient, x, weights, *matrices), wanted, 1e-5)
 
 
 def test_sorted_experts_drop_nothing_and_mix_up_no_weights():
@@ -137,6 +142,7 @@ CASES = [
     (6, 6, 25, False, False, jnp.float32),
     (7, 4, 23, False, False, jnp.float32),  # a prime window, a short extent
     (40, 64, 70, False, False, jnp.float32),  # more than one tile to a window
+    (17, 9, 83, True, False, jnp.float32),
     (None, 9, 26, False, False, jnp.float32),
     (None, 30, 22, True, True, jnp.float32),
     (None, 9, 26, False, False, jnp.bfloat16),
@@ -177,9 +183,18 @@ def test_tiles_give_what_attention_gives(window, extent, slots, scaled, until, d
         draw(B, slots, K, H),
         Bias(draw(B, slots, N, r), draw(r, extent)),
     )
+
+    def by_cpp(query, key, value, bias):
+        out = attention_tiles.attend_whole(
+            query, key, value, bias, queries=where, consecutive=True, native=True, **shared
+        )
+        return jnp.where(there[..., None, None], out, 0)
+
     found = with_gradients(tiles, gradient, *inputs)
     wanted = with_gradients(whole, gradient, *inputs)
     agree(found, wanted, 1e-5 if dtype == jnp.float32 else 8e-2)
+    if dtype == jnp.float32 and native.compiler():
+        agree(with_gradients(by_cpp, gradient, *inputs), wanted, 1e-5)
 
 
 # ---------------------------------------------------------------------------- the rest

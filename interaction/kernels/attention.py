@@ -10,11 +10,15 @@ no layer, so one plan serves every layer of a kind in a step.
 import jax
 import jax.numpy as jnp
 
+from interaction.kernels import native
 from interaction.kernels.attention_plan import LANES, AttentionBlocks, KeyBlocks, Places, plan
 from interaction.kernels.implementation import Count, Implementation, unknown
 from interaction.shapes import Array, Float, Int
 
-KNOWN = (Implementation.REFERENCE, Implementation.PALLAS_TPU, Implementation.PALLAS_GPU)
+KNOWN = (
+    Implementation.REFERENCE, Implementation.NATIVE, Implementation.PALLAS_TPU,
+    Implementation.PALLAS_GPU,
+)  # fmt: skip
 
 # Keys per block: large enough that a transfer is long (256 keys of 8 heads of 128 in bfloat16 are
 # 0.5 MiB each of keys and values), small enough that a window of 512 is not read twice over.
@@ -62,7 +66,7 @@ def microturn_attention(
         layer: which layer of stacked keys.
         blocks: block sizes; None: `BLOCKS` of the implementation.
         planned: from `plan` with the same places, window and blocks, where one plan serves many
-            layers; None: made here. The reference uses none.
+            layers; None: made here. REFERENCE and NATIVE use none.
 
     Returns:
         Attended values in the dtype of the queries; rows of queries that are not there are finite
@@ -84,6 +88,13 @@ def microturn_attention(
         )
     if layer is None:
         key, value, layer = key[None], value[None], 0
+    if implementation is Implementation.NATIVE:
+        keys = keys.within(filled_B)
+        return native.attend(
+            query_BTNH, key, value, jnp.asarray(layer, jnp.int32), bias_BTNQ,
+            queries=(queries.position, queries.order), keys=(keys.position, keys.order),
+            scale=scale, window=window, length_scale_BT=length_scale_BT,
+        )  # fmt: skip
     sizes = BLOCKS[implementation] if blocks is None else blocks
     if planned is None:
         extent = 0 if bias_BTNQ is None else bias_BTNQ.shape[-1]

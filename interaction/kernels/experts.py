@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from interaction.kernels import experts_xla
+from interaction.kernels import experts_xla, native
 from interaction.kernels.experts_plan import NOBODY
 from interaction.kernels.implementation import CHIPS, Count, Implementation, unknown
 from interaction.shapes import Array, Float, Int
 
 KNOWN = tuple(each for each in Implementation if each is not Implementation.HOISTED)
+READ_INT8 = (Implementation.TOUCHED, Implementation.NATIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ExpertBlocks:
 BLOCKS = {
     Implementation.REFERENCE: ExpertBlocks(),
     Implementation.TOUCHED: ExpertBlocks(),
+    Implementation.NATIVE: ExpertBlocks(),
     Implementation.PALLAS_TPU: ExpertBlocks(inner=256),
     Implementation.PALLAS_GPU: ExpertBlocks(inner=64, outer=64, rows=16, warps=4, stages=4),
     Implementation.BLOCKS: ExpertBlocks(rows=4),
@@ -65,8 +67,8 @@ def choose(asked: Implementation, rows: int, experts: int, per_row: int) -> Impl
     """The implementation of a live call, from static sizes.
 
     Args:
-        asked: the configuration's: REFERENCE (plain XLA), PALLAS_TPU or PALLAS_GPU, whose tiles
-            are each expert's own rows at any count.
+        asked: the configuration's: REFERENCE (plain XLA), NATIVE, PALLAS_TPU or PALLAS_GPU,
+            whose tiles are each expert's own rows at any count.
         rows: M.
         experts: E.
         per_row: A.
@@ -93,6 +95,7 @@ def _runs(implementation: Implementation) -> Callable[..., Array]:
         Implementation.REFERENCE: experts_xla.reference,
         Implementation.TOUCHED: experts_xla.touched,
         Implementation.BLOCKS: experts_xla.blocks,
+        Implementation.NATIVE: native.experts,
     }
     if implementation not in plain:
         raise unknown("mix", implementation, KNOWN)
@@ -123,8 +126,8 @@ def mix(
         implementation: who computes.
         layer: which layer of stacked matrices.
         blocks: block sizes; None: `BLOCKS` of the implementation.
-        scales: of int8 matrices, float32 ``[L, E, 1, outputs]`` each (TOUCHED only); None: the
-            matrices are the weights themselves.
+        scales: of int8 matrices, float32 ``[L, E, 1, outputs]`` each (TOUCHED and NATIVE);
+            None: the matrices are the weights themselves.
 
     Returns:
         Mixed rows in the dtype of `x_MD`; zeros where no expert is chosen.
@@ -152,14 +155,13 @@ def mix(
         item=gate.dtype.itemsize,
     )  # fmt: skip
     layer = jnp.asarray(layer, jnp.int32)
-    if scales is not None:
-        if implementation is not Implementation.TOUCHED:
-            raise ValueError(f"implementation={implementation.name} reads no int8; TOUCHED does")
-        return experts_xla.touched(
-            x_MD, chosen_MA, weights_MA, gate, up, down, layer=layer, blocks=sizes, cost=cost,
-            scales=scales,
-        )  # fmt: skip
-    return run(x_MD, chosen_MA, weights_MA, gate, up, down, layer=layer, blocks=sizes, cost=cost)
+    of_int8 = {} if scales is None else {"scales": scales}
+    if of_int8 and implementation not in READ_INT8:
+        names = " and ".join(each.name for each in READ_INT8)
+        raise ValueError(f"implementation={implementation.name} reads no int8; {names} do")
+    return run(
+        x_MD, chosen_MA, weights_MA, gate, up, down, layer=layer, blocks=sizes, cost=cost, **of_int8
+    )
 
 
 def count(

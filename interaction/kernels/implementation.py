@@ -23,6 +23,8 @@ class Implementation(enum.Enum):
             GPUs older than Hopper and in an interpreter without one. The price: jax 0.11.2, which
             this project is fixed to, warns that a later jax will drop Triton from Pallas, and
             exporting needs a disabled safety check (`tests/test_kernels_compile.py`).
+        NATIVE: C++ through XLA's foreign function interface, for one CPU core (`native`). Needs a
+            C++ compiler when it is first used; Mosaic and Triton have no CPU.
         TOUCHED: experts only: a loop over the experts that some row chose; any platform, for CPU.
         BLOCKS: experts only: rows sorted by expert, a loop over blocks of them; the same.
         GROUPED: experts only: grouped matrix products on sorted rows, for TPU.
@@ -32,6 +34,7 @@ class Implementation(enum.Enum):
     REFERENCE = "reference"
     PALLAS_TPU = "pallas_tpu"
     PALLAS_GPU = "pallas_gpu"
+    NATIVE = "native"
     TOUCHED = "touched"
     BLOCKS = "blocks"
     GROUPED = "grouped"

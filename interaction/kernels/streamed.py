@@ -5,7 +5,8 @@ A live call multiplies a handful of slots with every weight, so its time is that
 weights once. On CPU, XLA copies a slice that a matrix product reads: a stack of layers scanned or
 indexed as usual is read, written and read again. Here the product goes tile by tile, each tile
 small enough to stay in the core's own cache, so memory is read once (measured in
-`experiments/bench/machine_limits.py`). Other platforms cut the row out and leave it to XLA.
+`experiments/bench/machine_limits.py`); `native` copies no tile. Other platforms cut the row out and
+leave it to XLA.
 """
 
 import dataclasses
@@ -16,10 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from interaction import sharding
+from interaction.kernels import native as native_live
+from interaction.kernels import native_train
 from interaction.shapes import Array
 
 # Bytes of one tile: read from memory, written and read again in the second-level cache.
 TILE_BYTES = 128 * 1024
+MANY_ROWS = 64  # from which a product with a whole matrix is left to BLAS, where C++ computes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,21 +66,29 @@ class Row:
         return Row(flat(self.stack), self.index * parts + index, scale)
 
 
-def project(x: Array, weight: Array | Row, *, contract: int = 1) -> Array:
+def project(x: Array, weight: Array | Row, *, contract: int = 1, native: bool = False) -> Array:
     """Product of `x` with a weight, over its last and the weight's first `contract` axes.
 
     Args:
         x: ``[..., *inputs]``.
         weight: ``[*inputs, ...]``, an array or a row of a stack.
         contract: number of axes of `inputs`.
+        native: C++ computes where it can (`native`, `native_train`): not under a mesh, and with
+            whole matrices in float32 on many rows.
 
     Returns:
         ``[..., *the weight's other axes]``.
     """
+    native = native and not sharding.mesh_sizes()
     if not isinstance(weight, Row):
+        rows = math.prod(x.shape[: x.ndim - contract])
+        if native and rows >= MANY_ROWS and x.dtype == weight.dtype == jnp.float32:
+            return native_train.product(x, weight, contract)
         return _whole(x, weight, contract)
     if sharding.mesh_sizes():  # a loop over tiles of a matrix that is split would gather it
         return jnp.tensordot(x, weight.whole(), contract)
+    if native:
+        return native_live.project(x, weight.stack, weight.index, weight.scale, contract=contract)
 
     def cut(x, *row):
         return jnp.tensordot(x, Row(*row).whole(), contract)

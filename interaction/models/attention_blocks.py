@@ -132,9 +132,9 @@ def attend_by_kernel(
     scale: float,
     length_scale_BT: Array | None,
     implementation: Implementation,
-    planned: kernel.KeyBlocks,
+    planned: kernel.KeyBlocks | None,
 ) -> Float[Array, "B T N H"]:
-    """The same by a Pallas kernel; `planned` says which blocks it reads."""
+    """The same by a kernel; `planned` says which blocks it reads where it does not look itself."""
     return kernel.microturn_attention(
         query_BTNH,
         key_LBSKH,

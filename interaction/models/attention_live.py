@@ -32,7 +32,7 @@ def plan(cache: dict, where: Whereabouts, config: TransformerConfig) -> dict | N
     Under a mesh every device lists its own lanes' blocks, and every leaf has the devices that
     share lanes in front.
     """
-    if config.implementation is Implementation.REFERENCE:
+    if config.implementation not in kernel.BLOCKS:
         return None
     block = kernel.BLOCKS[config.implementation].keys
     sizes, found = sharding.mesh_sizes(), {}
@@ -79,7 +79,7 @@ def attend_live(
         query_BTNH, key_LBSKH, value_LBSKH, layer, bias_BTNQ, queries, keys, heads, scale,
             length_scale_BT: as there.
         implementation: who computes.
-        planned: from `plan`; None: for REFERENCE.
+        planned: from `plan`; None where that gives none.
 
     Raises:
         ValueError: a kernel under a mesh that splits the store over ``sequence``.
@@ -91,7 +91,6 @@ def attend_live(
         shared = {"queries": queries, "keys": keys, "heads": heads, "scale": scale}
         arrays = (query, key, value, layer, bias)
         if by_kernel:
-            assert planned is not None
             return attend_by_kernel(
                 *arrays, **shared, length_scale_BT=length_scale, planned=planned,
                 implementation=implementation,

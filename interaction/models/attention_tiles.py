@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interaction import sharding
+from interaction.kernels import native_train
 from interaction.models import attention
 from interaction.models.attention import Whereabouts
 from interaction.models.config import AttentionConfig
@@ -63,10 +64,12 @@ def attend_whole(
     length_scale_BT: Float[Array, "B T"] | None,
     consecutive: bool,
     query_slots: int = 0,
+    native: bool = False,
 ) -> Float[Array, "B T N H"]:
     """`attention.attend` over the slots of this very call; on one CPU device in tiles.
 
     Args, returns: as there; the bias in its factors. With `query_slots` it is left to `attend`.
+        native: by `native_train` where numbers are float32, whose tiles are small anyway.
     """
     shared = {"heads": heads, "scale": scale}
 
@@ -82,10 +85,38 @@ def attend_whole(
         return in_tiles(query, key, value, bias, keys=keys, length_scale_BT=length_scale, **shared)
 
     inputs = (query_BTNH, key_BTKH, value_BTKH, bias, queries, keys, length_scale_BT)
+    if native and consecutive and query_BTNH.dtype == key_BTKH.dtype == jnp.float32:
+        return _by_native(query_BTNH, key_BTKH, value_BTKH, bias, keys, length_scale_BT, **shared)
     apart = sharding.mesh_sizes() or query_slots or not _fits(heads, query_BTNH.shape[1])
     if apart or not consecutive:
         return whole(*inputs)
     return jax.lax.platform_dependent(*inputs, cpu=tiles, default=whole)
+
+
+def _by_native(query_BTNH, key_BTKH, value_BTKH, bias, keys, length_scale_BT, *, heads, scale):
+    """Tiles in C++, of any length."""
+    query_BTNH, bias = _lengthened(query_BTNH, bias, length_scale_BT)
+    B, T, N, _ = query_BTNH.shape
+    none = jnp.zeros((B, T, N, 0)), jnp.zeros((0, 0))
+    state, table = none if bias is None else (bias.state, bias.table)
+    until = keys.until
+    if until is None:
+        until = jnp.full((B, T), native_train.NEVER, jnp.int32)
+    return native_train.attention(
+        query_BTNH, key_BTKH, value_BTKH, state.astype(jnp.float32), table.astype(jnp.float32),
+        keys.order, until.astype(jnp.int32), scale, heads.window,
+    )  # fmt: skip
+
+
+def _lengthened(query_BTNH, bias, length_scale_BT):
+    """Queries and bias times the length scale, where there is one."""
+    if length_scale_BT is None:
+        return query_BTNH, bias
+    factor = length_scale_BT[:, :, None, None]
+    query_BTNH = (query_BTNH * factor).astype(query_BTNH.dtype)
+    if bias is not None:
+        bias = Bias((bias.state * factor).astype(bias.state.dtype), bias.table)
+    return query_BTNH, bias
 
 
 def _fits(heads: AttentionConfig, slots: int) -> bool:
@@ -104,11 +135,7 @@ def in_tiles(
     length_scale_BT: Float[Array, "B T"] | None,
 ) -> Float[Array, "B T N H"]:
     """The same in tiles, on any platform; positions must be the slot indices."""
-    if length_scale_BT is not None:
-        factor = length_scale_BT[:, :, None, None]
-        query_BTNH = (query_BTNH * factor).astype(query_BTNH.dtype)
-        if bias is not None:
-            bias = Bias((bias.state * factor).astype(bias.state.dtype), bias.table)
+    query_BTNH, bias = _lengthened(query_BTNH, bias, length_scale_BT)
     there_BT = keys.order >= 0
     if heads.window is None:
         return _global(query_BTNH, key_BTKH, value_BTKH, bias, there_BT, keys.until, scale)

@@ -5,6 +5,7 @@ and ``config.json``), or what it holds. A folder that exists is replaced only on
 complete.
 """
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from interaction import configuration
 from interaction.checkpoints import native
+from interaction.kernels.implementation import Implementation
 from interaction.models.config import InteractionConfig
 from interaction.models.parameters import abstract_params
 
@@ -34,18 +36,22 @@ def save_model(
     tree = jax.tree.map(np.asarray, stored)
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
+    config = computed_by(config, Implementation.REFERENCE)
     native.save_params(fresh, tree, config={"model": configuration.to_dict(config)})
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
 
 
-def load_model(folder: str | pathlib.Path, *, dtype=jnp.float32) -> tuple[dict, InteractionConfig]:
+def load_model(
+    folder: str | pathlib.Path, *, dtype=jnp.float32, implementation: Implementation | None = None
+) -> tuple[dict, InteractionConfig]:
     """Read a checkpoint.
 
     Args:
         folder: from `save_model`.
         dtype: what parameters are computed in.
+        implementation: who computes; None: REFERENCE, whoever trained it.
 
     Returns:
         Parameters as JAX arrays, and the configuration.
@@ -67,4 +73,10 @@ def load_model(folder: str | pathlib.Path, *, dtype=jnp.float32) -> tuple[dict, 
                 f"{folder}: parameter {name} is {found.get(name)}, its configuration asks for "
                 f"{wanted.get(name)}"
             )
-    return params, config
+    return params, computed_by(config, implementation or Implementation.REFERENCE)
+
+
+def computed_by(config: InteractionConfig, implementation: Implementation) -> InteractionConfig:
+    """The model computed by `implementation`; that is no property of a checkpoint."""
+    stack = dataclasses.replace(config.transformer, implementation=implementation)
+    return dataclasses.replace(config, transformer=stack)

@@ -105,8 +105,10 @@ class TransformerConfig:
         query_slots: training: queries of a layer whose scores are there at once (of a sliding
             layer its window); they are computed again in the backward pass. 0: all. Where slots
             are split over devices (`sharding`'s ``sequence``), the scores are, and all are there.
+            NATIVE always goes by 32.
         implementation: who computes attention, experts and flow of live calls: REFERENCE (XLA;
-            touched experts alone), PALLAS_TPU or PALLAS_GPU. Training is always XLA.
+            touched experts alone), NATIVE (C++, for one CPU core; flow stays XLA's), PALLAS_TPU or
+            PALLAS_GPU. Training by NATIVE is C++ where it is float32; otherwise it is always XLA.
     """
 
     vocabulary: int

@@ -213,7 +213,7 @@ def _decode(params, cache, last_BD, micro_turn, active, config, forced: Forced |
 
     def body(carry):
         index, cache, last, closed, tokens, scores, hidden = carry
-        score = transformer.logits(params["transformer"], last, config.transformer)
+        score = transformer.logits(params["transformer"], last, config.transformer, live=True)
         token = _choose(score, index, config)
         if forced is not None:
             token = forced.tokens[:, index]

@@ -11,12 +11,14 @@ chose, each weight read once. Where experts are split over devices, both go by w
 `expert_parallel`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from interaction import sharding
 from interaction.kernels import experts as kernel
-from interaction.kernels import experts_sorted
+from interaction.kernels import experts_sorted, native_train
 from interaction.kernels.experts_plan import NOBODY
 from interaction.kernels.implementation import Implementation
 from interaction.kernels.streamed import Row, project
@@ -106,10 +108,20 @@ def whole_experts(
         mixed: Array = experts_sorted.mix(rows, chosen, weights, gate, up, down)
         return mixed.reshape(x.shape)
 
+    def by_native(x, chosen, weights, gate, up, down):
+        rows, chosen, weights = (each.reshape(B * T, -1) for each in (x, chosen, weights))
+        return native_train.experts(rows, chosen, weights, gate, up, down).reshape(x.shape)
+
     inputs = (x_BTD, chosen_BTA, weights_BTA, *matrices)
     if sharding.mesh_sizes() or config.experts == A:
         return every(*inputs)
+    if config.implementation is Implementation.NATIVE and _all_float32(x_BTD, *matrices):
+        return by_native(*inputs)
     return jax.lax.platform_dependent(*inputs, cpu=chosen_alone, default=every)
+
+
+def _all_float32(*arrays: Array) -> bool:
+    return all(each.dtype == jnp.float32 for each in arrays)
 
 
 def live_experts(params: dict, x_BTD: Array, chosen_BTA: Array, weights_BTA: Array, config):
@@ -121,8 +133,8 @@ def live_experts(params: dict, x_BTD: Array, chosen_BTA: Array, weights_BTA: Arr
     def compute(x_MD, chosen_MA, weights_MA, stacks, scales, layer):
         rows, per_row = chosen_MA.shape
         who = kernel.choose(config.implementation, rows, stacks[0].shape[1], per_row)
-        if scales is not None:
-            who = Implementation.TOUCHED  # the one that reads int8
+        if scales is not None and who not in kernel.READ_INT8:
+            who = Implementation.TOUCHED
         return kernel.mix(
             x_MD, chosen_MA, weights_MA, *stacks, implementation=who, layer=layer, scales=scales
         )
@@ -172,26 +184,31 @@ def _grouped(rows_RD, expert_R, gate, up, down) -> Array:
     return jnp.zeros_like(mixed).at[order].set(mixed, unique_indices=True)
 
 
-def shared_rows(gate: Row, up: Row, down: Row, x_BTD: Array, weights_BTE: Array) -> Array:
+def shared_rows(
+    gate: Row, up: Row, down: Row, x_BTD: Array, weights_BTE: Array, *, native: bool
+) -> Array:
     """Shared experts of a live call, one after the other."""
+    multiply = functools.partial(project, native=native)
     out = jnp.zeros_like(x_BTD)
     for expert in range(weights_BTE.shape[-1]):
         number = jnp.int32(expert)
-        inner, outer = project(x_BTD, gate.part(number)), project(x_BTD, up.part(number))
+        inner, outer = multiply(x_BTD, gate.part(number)), multiply(x_BTD, up.part(number))
         weight = weights_BTE[..., expert, None].astype(inner.dtype)
-        out = out + project(jax.nn.silu(inner) * outer * weight, down.part(number))
+        out = out + multiply(jax.nn.silu(inner) * outer * weight, down.part(number))
     return out
 
 
-def shared_experts(gate, up, down, x_BTD: Array, weights_BTE: Array) -> Array:
+def shared_experts(gate, up, down, x_BTD: Array, weights_BTE: Array, *, native: bool) -> Array:
     """Shared experts of whole sequences; on one CPU device one after the other."""
+
+    multiply = functools.partial(project, native=native)
 
     def each(gate, up, down, x, weights):
         out = jnp.zeros_like(x)
         for expert in range(weights.shape[-1]):
-            hidden = jax.nn.silu(project(x, gate[expert])) * project(x, up[expert])
+            hidden = jax.nn.silu(multiply(x, gate[expert])) * multiply(x, up[expert])
             weight = weights[..., expert, None].astype(hidden.dtype)
-            out = out + project(hidden * weight, down[expert])
+            out = out + multiply(hidden * weight, down[expert])
         return out
 
     gate, up, down = (expert_weights(matrix) for matrix in (gate, up, down))
@@ -239,6 +256,7 @@ def mixture(
     if config.shared_experts:
         mix = shared_rows if live else shared_experts
         gate, up, down = (params[f"shared_{name}"] for name in ("gate", "up", "down"))
-        out = out + mix(gate, up, down, x_BTD, shared_weights)
+        native = config.implementation is Implementation.NATIVE
+        out = out + mix(gate, up, down, x_BTD, shared_weights, native=native)
     picked = jax.nn.one_hot(chosen_BTA, config.experts) * valid_BT[..., None, None]
     return out, Load(share=jnp.sum(picked, axis=(0, 1, 2)) / total, dropped=dropped / total)

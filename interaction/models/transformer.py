@@ -13,6 +13,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from interaction.kernels import native_train
+from interaction.kernels.implementation import Implementation
 from interaction.kernels.streamed import Row, project
 from interaction.models import attention as att
 from interaction.models.attention import Whereabouts, rms_norm
@@ -80,6 +82,11 @@ class _Call:
     planned: dict | None = None
     capacity_factor: float | None = None
 
+    @property
+    def native(self) -> bool:
+        """Whether C++ computes what it can."""
+        return self.config.implementation is Implementation.NATIVE
+
     def laid(self, x_BTD):
         """States where they belong under a mesh; a live call's few slots are not split."""
         return constrain(x_BTD, "batch", "slots" if self.places is None else None, None)
@@ -88,6 +95,8 @@ class _Call:
 def _convolve(x, weight, cache, name, index, call: _Call):
     """A short convolution with its state read from and written to row `index` of the cache."""
     if cache is None:
+        if call.native and x.dtype == weight.dtype == jnp.float32:
+            return native_train.short_convolution(x, weight), None
         return att.short_convolution(x, weight, None, None)[0], None
     y, state = att.short_convolution(x, weight, cache[name][index], call.added_B)
     return y, dict(cache, **{name: cache[name].at[index].set(state)})
@@ -99,7 +108,8 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
     is_global = kind is AttentionKind.GLOBAL
     entry = None if cache is None else cache[kind.value]
     B, T, _ = x.shape
-    query, key, value = (project(x, p[name]) for name in ("query", "key", "value"))
+    multiply = functools.partial(project, native=call.native)
+    query, key, value = (multiply(x, p[name]) for name in ("query", "key", "value"))
     if "key_conv" in p:
         flat = (B, T, heads.kv_heads * heads.head_width)
         shape = key.shape
@@ -119,7 +129,7 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
         query = att.rotate(query, call.where.position, config.rotary_base)
         key = att.rotate(key, call.where.position, config.rotary_base)
     else:
-        bias = Bias(project(x, p["relative"]), p["bias_table"])
+        bias = Bias(multiply(x, p["relative"]), p["bias_table"])
     shared = {
         "queries": call.where,
         "heads": heads,
@@ -132,6 +142,7 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
         out = attend_whole(
             query, key, value, bias, keys=keys, consecutive=call.consecutive, **shared,
             query_slots=0 if split else config.query_slots,
+            native=call.native,
         )  # fmt: skip
     else:
         assert call.places is not None
@@ -149,7 +160,7 @@ def _attention(p: dict, x, cache: dict | None, kind, index, call: _Call):
             implementation=config.implementation,
             planned=None if call.planned is None else call.planned[kind],
         )  # fmt: skip
-    out = project(out, p["output"], contract=2)
+    out = multiply(out, p["output"], contract=2)
     return out, cache if cache is None else dict(cache, **{kind.value: entry})
 
 
@@ -188,8 +199,9 @@ def _layer(p: dict, x, cache, kinds, index: dict, call: _Call):
     if mlp is MlpKind.MOE:
         y, load = mixture(p["mlp"], y, call.valid_BT, config, capacity_factor=call.capacity_factor)
     else:
-        hidden = jax.nn.silu(project(y, p["mlp"]["gate"])) * project(y, p["mlp"]["up"])
-        y = project(hidden, p["mlp"]["down"])
+        multiply = functools.partial(project, native=call.native)
+        hidden = jax.nn.silu(multiply(y, p["mlp"]["gate"])) * multiply(y, p["mlp"]["up"])
+        y = multiply(hidden, p["mlp"]["down"])
         if "scale" in p["mlp"]:
             y = y * p["mlp"]["scale"]
     if "mlp_conv" in block:
@@ -205,7 +217,7 @@ def _family(kind: AttentionKind | MlpKind) -> str:
 
 
 # Weights that a live call reads where they lie; a layer's others are small and cut out.
-_STREAMED = frozenset(
+STREAMED = frozenset(
     "query key value relative output gate up down shared_gate shared_up shared_down".split()
 )
 
@@ -213,7 +225,7 @@ _STREAMED = frozenset(
 def _rows(stacks: dict, index) -> dict:
     """One layer's weights out of the stacks of its family."""
     rows = {name: Row.of(stack, index) for name, stack in stacks.items()}
-    return {name: row if name in _STREAMED else row.whole() for name, row in rows.items()}
+    return {name: row if name in STREAMED else row.whole() for name, row in rows.items()}
 
 
 def _scan_segment(params: dict, segment: Segment, before: dict, x, cache, call: _Call):
@@ -304,7 +316,13 @@ def run(
     Returns:
         Normalised hidden states (meaningless where not valid), the new cache, and the load of
         every mixture layer, stacked.
+
+    Raises:
+        ValueError: NATIVE under a mesh.
     """
+    sizes = mesh_sizes()
+    if sizes and config.implementation is Implementation.NATIVE:
+        raise ValueError(f"implementation=NATIVE computes on one device; the mesh is {sizes}")
     added = jnp.sum(valid_BT, axis=1, dtype=jnp.int32)
     places = None
     if cache is None:
@@ -333,13 +351,18 @@ def embed_tokens(params: dict, token: Array, config: TransformerConfig) -> Array
     return x
 
 
-def logits(params: dict, hidden: Array, config: TransformerConfig) -> Array:
-    """float32 scores of the kept vocabulary."""
+def logits(
+    params: dict, hidden: Array, config: TransformerConfig, *, live: bool = False
+) -> Array:  # fmt: skip
+    """float32 scores of the kept vocabulary; `live`: of few slots, without gradients."""
     x = hidden / config.logits_divisor
     if config.tied:
         scores = jnp.einsum("...D,VD->...V", x, params["embed"]["table"])
     else:
-        scores = project(x, params["unembed"])
+        native = config.implementation is Implementation.NATIVE
+        unembed = params["unembed"]
+        streamed = Row(unembed[None], jnp.int32(0)) if native and live else unembed
+        scores = project(x, streamed, native=native)
     return scores[..., : config.logits_size].astype(jnp.float32)
 
 

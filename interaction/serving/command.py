@@ -7,7 +7,9 @@ import argparse
 import functools
 from collections.abc import Callable
 
+from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import load_model
+from interaction.models.quantise import halve_matrices
 from interaction.serving.artefact_lanes import ArtefactLanes
 from interaction.serving.compilation_cache import use_compilation_cache
 from interaction.serving.manifest import read_manifest
@@ -28,11 +30,20 @@ def _lanes(options: argparse.Namespace) -> Callable[[], Stepped]:
     """What makes the lanes that are asked for.
 
     Raises:
-        ValueError: other lanes than the artefact has.
+        ValueError: other lanes than the artefact has, or kernels or weights of it.
     """
     if options.artefact is None:
         lanes = LANES if options.lanes is None else options.lanes
-        return functools.partial(lanes_of_model, *load_model(options.checkpoint), lanes)
+        who = Implementation.NATIVE if options.kernels == "native" else None
+        params, config = load_model(options.checkpoint, implementation=who)
+        params = halve_matrices(params) if options.weights == "bfloat16" else params
+        return functools.partial(lanes_of_model, params, config, lanes)
+    for name, default in (("kernels", "xla"), ("weights", "float32")):
+        if getattr(options, name) != default:
+            raise ValueError(
+                f"{name}={getattr(options, name)} is for a checkpoint; "
+                f"artefact={options.artefact} has its own"
+            )
     there = read_manifest(options.artefact).lanes
     if options.lanes not in (None, there):
         raise ValueError(

@@ -15,6 +15,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--lanes", type=int, metavar="N",
         help="sessions at once (default: 4; an artefact's are those that it was exported with)",
     )  # fmt: skip
+    parser.add_argument(
+        "--kernels", choices=("xla", "native"), default="xla",
+        help="of a checkpoint: native computes on CPU in C++, compiled when it starts",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", choices=("float32", "bfloat16"), default="float32",
+        help="of a checkpoint: what matrices are kept as; bfloat16 is read in half of the time",
+    )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address of the machine")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any that is free")
     parser.add_argument("--seed", type=int, default=0, help="of the noise, beside a session's id")

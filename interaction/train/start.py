@@ -85,7 +85,7 @@ def parameters(config: "TrainConfig") -> dict:
 
 def _native(folder: str, config: "TrainConfig") -> dict:
     """Parameters of a checkpoint of the run's model."""
-    params, model = load_model(folder)
+    params, model = load_model(folder, implementation=config.model.transformer.implementation)
     # How much text a micro-turn may put out, how shyly, and what a lane holds live shape no
     # parameter.
     live = {n: getattr(config.model, n) for n in ("max_text_out", "pass_bias", "global_slots")}

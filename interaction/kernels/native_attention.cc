@@ -1,0 +1,200 @@
+// Attention of live calls over long caches on one CPU core, for XLA's foreign function interface.
+//
+// A lane's cache is read once, in blocks of keys; what a lane gets depends on no other lane.
+
+#include <utility>
+
+#include "native_products.h"
+
+namespace {
+
+constexpr int64_t kSlots = 64;       // keys of a block
+constexpr float kFar = -1e30f;       // score of a key that is not seen
+constexpr float kLow = -1e20f;       // below every score; exp(kFar - kLow) is exactly 0
+
+// One stage of turning 16 x 16 numbers: blocks of B numbers change places between rows B apart.
+template <int B, int... J>
+inline void Swap(Floats* rows, std::integer_sequence<int, J...>) {
+  for (int i = 0; i < kLanes; ++i)
+    if (!(i & B)) {
+      const Floats a = rows[i], b = rows[i + B];
+      rows[i] = __builtin_shufflevector(a, b, (J & B ? J - B + kLanes : J)...);
+      rows[i + B] = __builtin_shufflevector(a, b, (J & B ? J + kLanes : J + B)...);
+    }
+}
+
+template <int B>
+inline void Swap(Floats* rows) {
+  Swap<B>(rows, std::make_integer_sequence<int, kLanes>());
+}
+
+// The keys of one head [keys][width], `stride` numbers apart, as [width][kSlots]; zero behind them.
+template <typename T>
+void Turn(const T* key, int64_t stride, int64_t keys, int64_t width, float* turned) {
+  if (keys == kSlots && width % kLanes == 0) {
+    for (int64_t s = 0; s < kSlots; s += kLanes)
+      for (int64_t h = 0; h < width; h += kLanes) {
+        Floats rows[kLanes];
+        for (int i = 0; i < kLanes; ++i) rows[i] = Load(key + (s + i) * stride + h);
+        Swap<1>(rows), Swap<2>(rows), Swap<4>(rows), Swap<8>(rows);
+        for (int i = 0; i < kLanes; ++i) Store(turned + (h + i) * kSlots + s, rows[i]);
+      }
+    return;
+  }
+  for (int64_t h = 0; h < width; ++h)
+    for (int64_t s = 0; s < kSlots; ++s)
+      turned[h * kSlots + s] = s < keys ? Number(key[s * stride + h]) : 0.0f;
+}
+
+// What a query sees of a block of keys.
+struct View {
+  bool any, near;             // some key is seen; some key is near enough for a bias
+  int32_t distance[kSlots];
+  Ints seen[kSlots / kLanes];  // -1 or 0
+};
+
+View Look(int32_t position, int32_t order, const int32_t* positions, const int32_t* orders,
+          int64_t keys, int64_t window, int64_t extent) {
+  View view = {};
+  for (int64_t s = 0; s < keys; ++s) {
+    const int32_t distance = position - positions[s];
+    const bool seen = orders[s] >= 0 && orders[s] <= order && (window == 0 || distance < window);
+    view.distance[s] = distance;
+    view.seen[s / kLanes][s % kLanes] = seen ? -1 : 0;
+    view.any |= seen;
+    view.near |= seen && distance >= 0 && distance < extent;
+  }
+  return view;
+}
+
+// Scores become weights; the running softmax and its sums follow (arXiv 1805.02867).
+void Weigh(const View& view, const float* bias, float bias_scale, int64_t extent, int64_t width,
+           float* scores, float* top, float* total, float* out) {
+  constexpr int kParts = kSlots / kLanes;
+  if (bias != nullptr && view.near)
+    for (int64_t s = 0; s < kSlots; ++s)
+      if (view.distance[s] >= 0 && view.distance[s] < extent)
+        scores[s] += bias_scale * bias[view.distance[s]];
+  Floats score[kParts], best = All(*top), sum = All(0.0f);
+  for (int p = 0; p < kParts; ++p) {
+    score[p] = view.seen[p] ? Load(scores + p * kLanes) : All(kFar);
+    best = Larger(best, score[p]);
+  }
+  const float higher = Largest(best);
+  for (int p = 0; p < kParts; ++p) {
+    const Floats weight = Exp(score[p] - higher);
+    sum += weight;
+    Store(scores + p * kLanes, weight);
+  }
+  if (higher != *top) {
+    const float shrink = std::exp(*top - higher);
+    for (int64_t h = 0; h < width; ++h) out[h] *= shrink;
+    *total *= shrink;
+    *top = higher;
+  }
+  *total += Sum(sum);
+}
+
+struct Sizes {
+  int64_t lanes, slots, heads, width, stored, kv_heads, extent, window;
+};
+
+// One lane; `query` is scaled, the keys and values are those of the layer and lane.
+template <typename T>
+void AttendLane(const Sizes& n, const float* query, const T* key, const T* value,
+                const float* bias, const float* bias_scale, const int32_t* position,
+                const int32_t* order, const int32_t* positions, const int32_t* orders,
+                float* out) {
+  const int64_t group = n.heads / n.kv_heads, rows = n.slots * group;
+  const int64_t stride = n.kv_heads * n.width;
+  int64_t filled = n.stored;
+  while (filled > 0 && orders[filled - 1] < 0) --filled;
+  std::vector<float> turned(n.width * kSlots), scores(rows * kSlots);
+  std::vector<float> top(n.slots * n.heads, kLow), total(n.slots * n.heads, 0.0f);
+  std::vector<View> views(n.slots);
+  std::vector<const float*> queries(rows);
+  std::vector<float*> outs(rows);
+  RowPointers score_rows(scores.data(), rows, kSlots);
+  std::fill(out, out + n.slots * n.heads * n.width, 0.0f);
+  for (int64_t start = 0; start < filled; start += kSlots) {
+    const int64_t keys = std::min(kSlots, n.stored - start);
+    bool any = false;
+    for (int64_t t = 0; t < n.slots; ++t) {
+      views[t] = Look(position[t], order[t], positions + start, orders + start, keys, n.window,
+                      bias == nullptr ? 0 : n.extent);
+      any |= views[t].any;
+    }
+    if (!any) continue;
+    for (int64_t k = 0; k < n.kv_heads; ++k) {
+      Turn(key + start * stride + k * n.width, stride, keys, n.width, turned.data());
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t at = (r / group * n.heads + k * group + r % group) * n.width;
+        queries[r] = query + at;
+        outs[r] = out + at;
+      }
+      std::fill(scores.begin(), scores.end(), 0.0f);
+      AddSomeRows<false>(rows, queries.data(), 0, n.width, turned.data(), kSlots, 0, kSlots,
+                         score_rows.at.data());
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t t = r / group, head = t * n.heads + k * group + r % group;
+        Weigh(views[t], bias == nullptr ? nullptr : bias + head * n.extent, bias_scale[t],
+              n.extent, n.width, score_rows.at[r], &top[head], &total[head], outs[r]);
+      }
+      AddSomeRows<true>(rows, score_rows.at.data(), 0, keys, value + start * stride + k * n.width,
+                        stride, 0, n.width, outs.data());
+    }
+  }
+  for (int64_t head = 0; head < n.slots * n.heads; ++head)
+    for (int64_t h = 0; h < n.width; ++h)
+      out[head * n.width + h] /= std::max(total[head], 1e-37f);
+}
+
+// query [B, T, N, H], key and value [L, B, S, K, H], bias [B, T, N, Q] or [0], position and order
+// of queries [B, T] and of keys [B, S], length scale [B, T], layer [] -> [B, T, N, H].
+ffi::Error Attention(ffi::Buffer<ffi::F32> query, ffi::AnyBuffer key, ffi::AnyBuffer value,
+                     ffi::Buffer<ffi::F32> bias, ffi::Buffer<ffi::S32> position,
+                     ffi::Buffer<ffi::S32> order, ffi::Buffer<ffi::S32> positions,
+                     ffi::Buffer<ffi::S32> orders, ffi::Buffer<ffi::F32> length_scale,
+                     ffi::Buffer<ffi::S32> layer, float scale, int64_t window,
+                     ffi::ResultBuffer<ffi::F32> out) {
+  const auto q = query.dimensions(), k = key.dimensions();
+  const bool biased = bias.element_count() > 0;
+  const Sizes n = {q[0], q[1], q[2], q[3], k[2], k[3], biased ? bias.dimensions()[3] : 0, window};
+  const int64_t of_query = n.slots * n.heads * n.width;
+  const int64_t of_keys = n.stored * n.kv_heads * n.width;
+  const int64_t layers = k[0], asked = layer.typed_data()[0];
+  const int64_t first = std::clamp<int64_t>(asked, 0, layers - 1) * n.lanes;
+  std::vector<float> scaled(of_query);
+  return ByType(key, [&](auto* key_at) {
+    const auto* value_at = reinterpret_cast<decltype(key_at)>(value.untyped_data());
+    for (int64_t b = 0; b < n.lanes; ++b) {
+      const float* factor = length_scale.typed_data() + b * n.slots;
+      for (int64_t i = 0; i < of_query; ++i)
+        scaled[i] = query.typed_data()[b * of_query + i] * scale *
+                    factor[i / (n.heads * n.width)];
+      AttendLane(n, scaled.data(), key_at + (first + b) * of_keys, value_at + (first + b) * of_keys,
+                 biased ? bias.typed_data() + b * n.slots * n.heads * n.extent : nullptr, factor,
+                 position.typed_data() + b * n.slots, order.typed_data() + b * n.slots,
+                 positions.typed_data() + b * n.stored, orders.typed_data() + b * n.stored,
+                 out->typed_data() + b * of_query);
+    }
+  });
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(interaction_attention, Attention,
+                              ffi::Ffi::Bind()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Attr<float>("scale")
+                                  .Attr<int64_t>("window")
+                                  .Ret<ffi::Buffer<ffi::F32>>());
