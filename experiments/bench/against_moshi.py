@@ -19,7 +19,10 @@ so, which is the dearest case. The row of the language model alone leaves out th
 head and the vocoder on our side, and the codec on the peer's; it appends 7 slots and decodes 3.
 In these two rows all eight of our layers see the whole store, as the peer's see all its frames. A
 third row is the whole path as this project builds its models: sliding layers (512 slots) between
-global ones, three to one here (the announced size has five to one).
+global ones, three to one here (the announced size has five to one). These rows are computed by
+`kernels.native` (C++), float32 on both sides. In a fourth our matrices are bfloat16, and the peer's
+language model is float32 or bfloat16 (its default on accelerators), whichever took it less time.
+The last is the third by XLA alone.
 """
 
 import argparse
@@ -38,6 +41,7 @@ import numpy as np
 
 from experiments.bench import machine, measure, text_stack
 from experiments.bench.measure import Peer
+from interaction.kernels.implementation import Implementation
 from interaction.models.config import (
     AttentionConfig,
     AttentionKind,
@@ -46,6 +50,7 @@ from interaction.models.config import (
     TransformerConfig,
 )
 from interaction.models.parameters import init_params
+from interaction.models.quantise import halve_matrices
 from interaction.session.loop import Lanes
 from interaction.streams.weave import LaneInput
 from interaction.types import Control
@@ -55,6 +60,7 @@ GOAL = 1 / 5
 SECONDS = 0.4
 FRAMES, MICRO_TURNS = 5, 2
 WIDTH, LAYERS, HEADS, FEED_FORWARD, VOCABULARY = 512, 8, 8, 1408, 8192
+PEER_TYPES = ("float32", "bfloat16")
 PUT_OUT = 3
 WINDOW = 512
 PEER_SIZES = {
@@ -71,11 +77,14 @@ PEER_SIZES = {
 }
 
 
-def our_config(*, sliding: bool) -> InteractionConfig:
+def our_config(
+    *, sliding: bool, implementation: Implementation = Implementation.NATIVE
+) -> InteractionConfig:
     """A dense stack of the peer's sizes with this project's stems, flow head and vocoder.
 
     Args:
         sliding: three of four layers slide over `WINDOW` slots; else all see the whole store.
+        implementation: who computes products and attention.
     """
     heads = functools.partial(AttentionConfig, HEADS, HEADS, WIDTH // HEADS, bias_extent=512)
     local, global_ = AttentionKind.LOCAL, AttentionKind.GLOBAL
@@ -88,6 +97,7 @@ def our_config(*, sliding: bool) -> InteractionConfig:
         local=heads(window=WINDOW) if sliding else None,
         global_=heads(window=None),
         dense_width=FEED_FORWARD,
+        implementation=implementation,
     )
     return InteractionConfig(transformer=stack, max_text_out=PUT_OUT)
 
@@ -175,28 +185,41 @@ def main() -> None:
     args = parser.parse_args()
     rounds = 6 if args.quick else args.rounds
     facts = machine.facts()
-    peer = Peer(args.peer_python, HERE / "peer_moshi.py", {"sizes": PEER_SIZES, "threads": 1})
+    hello = {"sizes": PEER_SIZES, "threads": 1}
+    peers = {
+        dtype: Peer(args.peer_python, HERE / "peer_moshi.py", hello | {"dtype": dtype})
+        for dtype in PEER_TYPES
+    }
+    peer = peers["float32"]
     print(peer.facts, flush=True)
     config, other = our_config(sliding=False), our_config(sliding=True)
+    by_xla = our_config(sliding=True, implementation=Implementation.REFERENCE)
     params = steered(init_params(jax.random.key(0), config), config)
+    others = steered(init_params(jax.random.key(0), other), other)
     ours = {
-        "alone": Alone(config, params),
-        "whole": Whole(config, params),
-        "sliding": Whole(other, steered(init_params(jax.random.key(0), other), other)),
+        "language_model_alone": Alone(config, params),
+        "whole_path": Whole(config, params),
+        "whole_path_with_sliding_layers": Whole(other, others),
+        "whole_path_with_sliding_layers_bfloat16_weights": Whole(other, halve_matrices(others)),
+        "whole_path_with_sliding_layers_by_xla": Whole(by_xla, others),
     }
-    times: dict[str, list] = {name: [] for name in (*ours, "peer_alone", "peer_whole")}
+    rows = [f"peer_{part}_{dtype}" for dtype in PEER_TYPES for part in ("alone", "whole")]
+    times: dict[str, list] = {name: [] for name in (*ours, *rows)}
     for number in range(-2, rounds):
         mine = {name: timed(each.run) for name, each in ours.items()}
-        reply = peer.ask(frames=FRAMES)
-        model = (reply["model_seconds"], reply["model_cpu_seconds"])
-        codec = (reply["codec_seconds"], reply["codec_cpu_seconds"])
+        replies = {dtype: each.ask(frames=FRAMES) for dtype, each in peers.items()}
         if number < 0:
             continue  # compiling, and the peer's first frames
         for name, seconds in mine.items():
             times[name].append(seconds)
-        times["peer_alone"].append(model)
-        times["peer_whole"].append([m + c for m, c in zip(model, codec, strict=True)])
-    peer.close()
+        for dtype, reply in replies.items():
+            model = (reply["model_seconds"], reply["model_cpu_seconds"])
+            codec = (reply["codec_seconds"], reply["codec_cpu_seconds"])
+            times[f"peer_alone_{dtype}"].append(model)
+            whole = [m + c for m, c in zip(model, codec, strict=True)]
+            times[f"peer_whole_{dtype}"].append(whole)
+    for each in peers.values():
+        each.close()
     arrays = {name: np.array(values) for name, values in times.items()}
     content = {
         "question": "milliseconds per second of conversation, ours against moshi",
@@ -207,11 +230,13 @@ def main() -> None:
             name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in params.items()
         },
         "rounds_of_400_ms": rounds,
-        "language_model_alone": row(arrays["alone"], arrays["peer_alone"]),
-        "whole_path": row(arrays["whole"], arrays["peer_whole"]),
-        "whole_path_with_sliding_layers": row(arrays["sliding"], arrays["peer_whole"]),
     }
-    for name in ("language_model_alone", "whole_path", "whole_path_with_sliding_layers"):
+    for name in ours:
+        of = "alone" if name == "language_model_alone" else "whole"
+        types = PEER_TYPES if "bfloat16" in name else PEER_TYPES[:1]
+        used = {dtype: np.median(arrays[f"peer_{of}_{dtype}"][:, 1]) for dtype in types}
+        faster = min(used, key=used.__getitem__)
+        content[name] = {"peer_type": faster} | row(arrays[name], arrays[f"peer_{of}_{faster}"])
         print(name, content[name]["elapsed"]["ratio"], content[name]["processor"]["ratio"])
     if not args.quick:
         measure.write(HERE / "against_moshi.json", content)

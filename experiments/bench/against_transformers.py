@@ -13,7 +13,8 @@ Both run the same architecture with the same sizes and number of weights (drawn 
 side), float32, one thread, each in its own process, asked in turns within one run. The peer runs
 as its users run it: eager python, its own growing cache. Ours is `transformer.run` with cache and
 `transformer.logits`, the code of the live step, as one program per micro-turn; the live step's
-flow head and vocoder have no counterpart and are left out. Both see the same slots until our
+flow head and vocoder have no counterpart and are left out. C++ computes it (`kernels.native`), or
+with `--implementation REFERENCE` XLA alone. Both see the same slots until our
 global layer's ring of 4096 slots is full, after 256 micro-turns; from then on ours forgets the
 oldest and the peer's cache grows on. The ratio is therefore given twice: over the micro-turns
 before, and over the whole run.
@@ -33,15 +34,18 @@ import numpy as np
 
 from experiments.bench import machine, measure, text_stack
 from experiments.bench.measure import Peer
+from interaction.kernels.implementation import Implementation
 
 HERE = pathlib.Path(__file__).parent
 GOALS = {"toy": 1 / 8, "small": 1 / 3}
 WARM_UP = 5
 
 
-def run(size: str, micro_turns: int, global_slots: int, peer: Peer) -> dict:
+def run(
+    size: str, micro_turns: int, global_slots: int, implementation: Implementation, peer: Peer
+) -> dict:
     """Micro-turns of both in turns; seconds of each."""
-    config = text_stack.stack_config(size)
+    config = text_stack.stack_config(size, implementation)
     params = text_stack.init(config)
     cache = text_stack.init_cache(config, global_slots=global_slots)
     step = text_stack.compiled(config)
@@ -95,6 +99,7 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True, help="python that has transformers")
     parser.add_argument("--micro-turns", type=int, default=3000)
     parser.add_argument("--global-slots", type=int, default=text_stack.GLOBAL_SLOTS)
+    parser.add_argument("--implementation", choices=("NATIVE", "REFERENCE"), default="NATIVE")
     parser.add_argument("--quick", action="store_true", help="30 micro-turns, nothing written")
     args = parser.parse_args()
     micro_turns = 30 if args.quick else args.micro_turns
@@ -102,13 +107,15 @@ def main() -> None:
     hello = {"config": text_stack.peer_config(args.size), "threads": 1}
     peer = Peer(args.peer_python, HERE / "peer_transformers.py", hello)
     print(peer.facts, flush=True)
-    ran = run(args.size, micro_turns, args.global_slots, peer)
+    who = Implementation[args.implementation]
+    ran = run(args.size, micro_turns, args.global_slots, who, peer)
     peer.close()
     per_turn = text_stack.TOKENS_IN + text_stack.TOKENS_OUT
     together = min(micro_turns, args.global_slots // per_turn)
     content = {
         "question": "text-only micro-turn, 8 tokens in and 8 out, ours against transformers",
         "size": args.size,
+        "implementation": who.name,
         "sizes": text_stack.peer_config(args.size),
         "goal_ours_over_peer": round(GOALS[args.size], 4),
         "facts": facts,

@@ -152,11 +152,11 @@ def _attention(
         "reference": functools.partial(by_kernel, implementation=Implementation.REFERENCE)
     }
     live = LIVE_ON_CPU if kernel is Implementation.REFERENCE else kernel.value
-    ways[live] = (
-        in_blocks
-        if kernel is Implementation.REFERENCE
-        else functools.partial(by_kernel, implementation=kernel)
-    )
+    if kernel is Implementation.REFERENCE:
+        ways[live] = in_blocks
+        ways["native"] = functools.partial(by_kernel, implementation=Implementation.NATIVE)
+    else:
+        ways[live] = functools.partial(by_kernel, implementation=kernel)
     filled = places if heads.window is None else min(places, heads.window + slots)
     item = jnp.dtype(dtype).itemsize
     count = attention.count(
@@ -173,8 +173,11 @@ def _attention(
 
 
 def _cpu_experts() -> list[Case]:
-    """nano's experts, those of the benches' `small`, and a layer beyond the last cache."""
-    ways = (Implementation.REFERENCE, Implementation.TOUCHED, Implementation.BLOCKS)
+    """nano's experts, those of the benches' `small`, and a layer beyond a cache of 32 MiB."""
+    ways = (
+        Implementation.REFERENCE, Implementation.TOUCHED, Implementation.BLOCKS,
+        Implementation.NATIVE,
+    )  # fmt: skip
     shapes = (
         {"width": 128, "inner": 96, "number": 4, "per_row": 2, "turns": 1},
         {"width": 512, "inner": 256, "number": 16, "per_row": 4, "turns": 4},
@@ -258,7 +261,7 @@ def _flow_sizes(model, state: int) -> _FlowSizes:
 
 
 def _cpu_flow() -> list[Case]:
-    """nano's head, and one beyond the last cache."""
+    """nano's head, and one beyond a cache of 32 MiB."""
     ways = (Implementation.REFERENCE, Implementation.HOISTED)
     return [
         _flow(sizes, rows, jnp.float32, ways)

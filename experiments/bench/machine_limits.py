@@ -5,7 +5,8 @@ cache takes at the measured bandwidth, and where does the rest go?
 Command: taskset -c 1 python -m experiments.bench.machine_limits
 Cost: about six minutes; `--quick` one and a half, writes nothing.
 Expectation: within 1.5 times the limit.
-Finding: in `machine_limits_small.json`; where the time goes in `machine_limits_small.png`.
+Finding: in `machine_limits_small_native.json`, C++ computing, with `--implementation REFERENCE` XLA
+    in `machine_limits_small_reference.json`; where the time goes in the pictures of these names.
 
 The limit of one call (8 slots in, then 8 single slots) is the larger of bytes / bandwidth and
 operations / GEMM peak; those of the nine calls are summed. Bytes are counted, not measured: every
@@ -43,10 +44,11 @@ import numpy as np
 
 from experiments.bench import machine, measure, text_stack
 from experiments.bench.text_stack import TOKENS_IN, TOKENS_OUT
+from interaction.kernels.implementation import Implementation
 from interaction.kernels.streamed import Row, project
 from interaction.models import moe, transformer
 from interaction.models.attention import Whereabouts
-from interaction.models.attention_blocks import attend_in_cache
+from interaction.models.attention_live import attend_live
 from interaction.models.config import AttentionKind, TransformerConfig
 
 HERE = pathlib.Path(__file__).parent
@@ -154,11 +156,13 @@ def _experts(params, cache, x, config):
 
 
 def _attention_weights(params, cache, x, config):
+    native = config.implementation is Implementation.NATIVE
     for kind, row in _layers(config):
         family = params[f"attention_{kind.value}"]
-        made = [project(x, Row(family[name], jnp.int32(row))) for name in NOT_EXPERTS[:-1]]
+        of = lambda name, family=family, row=row: Row(family[name], jnp.int32(row))
+        made = [project(x, of(name), native=native) for name in NOT_EXPERTS[:-1]]
         out = made[0] + sum(jnp.mean(part) for part in made[1:])
-        x = x + 1e-3 * project(out, Row(family["output"], jnp.int32(row)), contract=2)
+        x = x + 1e-3 * project(out, of("output"), contract=2, native=native)
     return x
 
 
@@ -169,7 +173,7 @@ def _attention(params, cache, x, config):
     for kind, row in _layers(config):
         heads, entry = config.attention(kind), cache[kind.value]
         query = x.reshape(B, T, heads.heads, heads.head_width)
-        out = attend_in_cache(
+        out = attend_live(
             query,
             entry["key"],
             entry["value"],
@@ -180,13 +184,15 @@ def _attention(params, cache, x, config):
             heads=heads,
             scale=1.0 / heads.head_width,
             length_scale_BT=None,
+            implementation=config.implementation,
+            planned=None,
         )
         x = x + 1e-3 * out.reshape(x.shape)
     return x
 
 
 def _unembedding(params, cache, x, config):
-    scores = transformer.logits(params, x[:, -1:], config)
+    scores = transformer.logits(params, x[:, -1:], config, live=True)
     return x + 1e-3 * jnp.max(scores, axis=-1, keepdims=True)
 
 
@@ -275,6 +281,7 @@ def traced(step, params: dict, cache: dict, tokens: np.ndarray, repeats: int = 3
     kinds = (
         ("holds others", r"while|call|conditional|ThunkExecutor|Pjit|\$|end: |np\.asarray"),
         ("tiles copied out of stacks", r"dynamic-slice_bitcast_fusion"),
+        ("C++", r"custom-call|ffi"),
         ("products", r"dot|ynn_fusion"),
         ("everything else", ""),
     )
@@ -321,11 +328,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--size", choices=sorted(text_stack.SIZES), default="small")
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--implementation", choices=("NATIVE", "REFERENCE"), default="NATIVE")
     parser.add_argument("--quick", action="store_true", help="5 rounds, nothing written")
     args = parser.parse_args()
     rounds = 5 if args.quick else args.rounds
     facts = machine.facts()
-    config = text_stack.stack_config(args.size)
+    config = text_stack.stack_config(args.size, Implementation[args.implementation])
     params = text_stack.init(config)
     ran = steps(config, params, rounds)
     read, peak = (float(np.percentile(ran[name], 90)) for name in ("reads", "products"))
@@ -337,6 +345,7 @@ def main() -> None:
     content = {
         "question": "a text micro-turn against the limits of memory and arithmetic",
         "size": args.size,
+        "implementation": args.implementation,
         "goal_over_limit": GOAL,
         "facts": facts,
         "read_bandwidth_GB_s": {
@@ -358,9 +367,10 @@ def main() -> None:
     for name in ("limit_ms", "step_ms", "over_limit", "parts_alone_ms_median", "traced_ms"):
         print(name, content[name])
     if not args.quick:
-        measure.write(HERE / f"machine_limits_{args.size}.json", content)
+        name = f"machine_limits_{args.size}_{args.implementation.lower()}"
+        measure.write(HERE / f"{name}.json", content)
         median = 1000 * float(np.median(ran["seconds"]))
-        picture(shares, parts_ms, median, HERE / f"machine_limits_{args.size}.png")
+        picture(shares, parts_ms, median, HERE / f"{name}.png")
 
 
 if __name__ == "__main__":

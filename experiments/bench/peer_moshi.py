@@ -1,10 +1,10 @@
 """The peer: pip `moshi` with random weights, serving timed stretches of conversation over a pipe.
 
-In: lines of JSON on standard input: first the sizes of its language model and the number of
-threads, then one request a line, a number of 80 ms frames. Out: one line of JSON each, first
-versions and parameter counts, then the seconds of elapsed and of processor time that the language
-model and the codec took. Runs in an environment with `moshi` and torch for CPU, imports nothing
-of this project, and is started by `against_moshi.py`.
+In: lines of JSON on standard input: first the sizes and the type of its language model and the
+number of threads, then one request a line, a number of 80 ms frames. Out: one line of JSON each,
+first versions and parameter counts, then the seconds of elapsed and of processor time that the
+language model and the codec took. Runs in an environment with `moshi` and torch for CPU, imports
+nothing of this project, and is started by `against_moshi.py`.
 """
 
 import json
@@ -21,10 +21,10 @@ from moshi.models.lm import LMModel
 FRAME_SAMPLES = 1920  # 80 ms at 24 kHz
 
 
-def language_model(sizes: dict) -> LMGen:
-    """The released architecture at other sizes, float32."""
+def language_model(sizes: dict, dtype: torch.dtype) -> LMGen:
+    """The released architecture at other sizes."""
     kwargs = dict(loaders._lm_kwargs, **sizes)
-    model = LMModel(device="cpu", dtype=torch.float32, **kwargs)
+    model = LMModel(device="cpu", dtype=dtype, **kwargs)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -85,7 +85,7 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     torch.manual_seed(0)
     torch.set_num_threads(request["threads"])
-    generator = language_model(request["sizes"])
+    generator = language_model(request["sizes"], getattr(torch, request["dtype"]))
     codec = loaders.get_mimi(None, device="cpu", num_codebooks=8)
     import importlib.metadata
 

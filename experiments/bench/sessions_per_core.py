@@ -5,7 +5,8 @@ how many sessions fit in real time?
 Command: taskset -c 1 python -m experiments.bench.sessions_per_core
 Cost: about 15 minutes; `--quick` two minutes, writes nothing.
 Expectation: 16 lanes stay under 200 ms at p99.
-Finding: in `sessions_per_core.json`.
+Finding: in `sessions_per_core.json`; with `--implementation NATIVE` (C++) in
+    `sessions_per_core_native.json`.
 
 Every lane hears spoken digits over faint noise (each lane from another place) again and again, so
 that the model soon answers few (`share_of_chunks_spoken`); every fourth sees video too. The lanes
@@ -26,6 +27,7 @@ import numpy as np
 
 from experiments.bench import machine, measure
 from experiments.bench.hour import talk
+from interaction.kernels.implementation import Implementation
 from interaction.microturn import MICRO_TURN_SECONDS
 from interaction.models.checkpoint import load_model
 from interaction.session.loop import Lanes
@@ -90,10 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--checkpoint", default="checkpoints/nano")
     parser.add_argument("--micro-turns", type=int, default=2000, help="for 1, 4 and 16 lanes")
+    parser.add_argument("--implementation", choices=("NATIVE", "REFERENCE"), default="REFERENCE")
     parser.add_argument("--quick", action="store_true", help="20 micro-turns, nothing written")
     args = parser.parse_args()
     facts = machine.facts()
-    params, config, *_ = load_model(args.checkpoint)
+    who = Implementation[args.implementation]
+    params, config = load_model(args.checkpoint, implementation=who)
     named = [run(params, config, lanes, 20 if args.quick else args.micro_turns) for lanes in NAMED]
     tried = []
     for lanes in () if args.quick else TRIED:
@@ -104,6 +108,7 @@ def main() -> None:
     content = {
         "question": "sessions of interaction-nano on one core",
         "checkpoint": args.checkpoint,
+        "implementation": who.name,
         "facts": facts,
         "sessions_per_core_at_real_time": max(held, default=0),
         "first_that_is_too_slow": next(
@@ -114,7 +119,8 @@ def main() -> None:
     }
     print("sessions per core:", content["sessions_per_core_at_real_time"])
     if not args.quick:
-        measure.write(HERE / "sessions_per_core.json", content)
+        by = "_native" if who is Implementation.NATIVE else ""
+        measure.write(HERE / f"sessions_per_core{by}.json", content)
 
 
 if __name__ == "__main__":

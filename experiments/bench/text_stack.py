@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from interaction.kernels.implementation import Implementation
 from interaction.models import cache as cache_of
 from interaction.models import declare, transformer
 from interaction.models.config import (
@@ -34,7 +35,9 @@ SIZES = {
 }
 
 
-def stack_config(size: str) -> TransformerConfig:
+def stack_config(
+    size: str, implementation: Implementation = Implementation.REFERENCE
+) -> TransformerConfig:
     """Our configuration of `size`: five sliding layers and a global one, all with experts."""
     width, experts, per_slot, expert_width, vocabulary, heads, kv_heads = SIZES[size]
     shape = {"heads": heads, "kv_heads": kv_heads, "head_width": width // heads}
@@ -49,6 +52,7 @@ def stack_config(size: str) -> TransformerConfig:
         experts=experts,
         experts_per_slot=per_slot,
         shared_experts=1,
+        implementation=implementation,
     )
 
 
@@ -116,7 +120,8 @@ def micro_turn(
 
     def decode(index, carry):
         cache, last, out = carry
-        token = jnp.argmax(transformer.logits(params, last, config), axis=-1).astype(jnp.int32)
+        token = jnp.argmax(transformer.logits(params, last, config, live=True), axis=-1)
+        token = token.astype(jnp.int32)
         cache, last = append(params, cache, token[:, None], config)
         return cache, last, out.at[index].set(token[0])
 

@@ -1,13 +1,14 @@
-"""What int8 expert weights cost in accuracy.
+"""What weights in fewer bytes, and computing in C++, cost in accuracy.
 
 Question: how many answers of `interaction-nano` change, and how many more are wrong, when its
-experts are stored as int8 with a scale per expert and output channel?
-Command: python -m experiments.int8_experts --checkpoint checkpoints/nano
-    (INTERACTION_SPOKEN_DIGITS names the folder of recordings; no extra is needed)
-Cost: about five minutes on two cores; ``--clips 20 --videos 10`` takes one.
-Expectation: a difference within the intervals: written digits and counts each lose at most one
+experts are int8 with a scale per expert and output channel; when C++ computes; when C++ computes
+with matrices in bfloat16?
+Command: python -m experiments.stored_weights --checkpoint checkpoints/nano
+    (INTERACTION_SPOKEN_DIGITS names the folder of recordings; NATIVE needs a C++ compiler)
+Cost: about twenty minutes of one core; ``--clips 20 --videos 10`` takes two.
+Expectation: differences within the intervals: written digits and counts each lose at most one
 point, at least 97 % of the sessions put out the same text.
-Finding: in `int8_experts.json` beside this file.
+Finding: in `stored_weights.json` beside this file.
 """
 
 import argparse
@@ -31,8 +32,11 @@ from interaction.eval import counting, digits
 from interaction.eval.intervals import share
 from interaction.eval.respond import Reply, respond
 from interaction.eval.table import table
-from interaction.models.checkpoint import load_model
-from interaction.models.quantise import Experts, quantise_experts
+from interaction.kernels.implementation import Implementation
+from interaction.models.checkpoint import computed_by, load_model
+from interaction.models.quantise import halve_matrices, quantise_experts
+
+FLOAT32 = "float32"
 
 
 def held_out(bank, *, clips: int | None) -> dict[str, list]:
@@ -58,20 +62,35 @@ def written_right(stimuli, replies) -> list[bool]:
     ]
 
 
-def compared(right: dict, replies: dict) -> dict:
-    """Both variants on the same stimuli: right shares, and where they part."""
-    before, after = np.array(right[Experts.FLOAT32]), np.array(right[Experts.INT8])
+def counts_right(stimuli, replies) -> list[bool]:
+    """Whether each count is exact."""
+    return [counting.score_count(s, reply).exact for s, reply in zip(stimuli, replies, strict=True)]
+
+
+def compared(name: str, right: dict, replies: dict) -> dict:
+    """A variant and float32 by XLA on the same stimuli: right shares, and where they part."""
+    before, after = np.array(right[FLOAT32]), np.array(right[name])
     count = len(before)
-    same = sum(
-        texts(a) == texts(b)
-        for a, b in zip(replies[Experts.FLOAT32], replies[Experts.INT8], strict=True)
-    )
+    pairs = zip(replies[FLOAT32], replies[name], strict=True)
     return {
-        "float32": share(int(before.sum()), count).as_dict(),
-        "int8": share(int(after.sum()), count).as_dict(),
+        FLOAT32: share(int(before.sum()), count).as_dict(),
+        "the variant": share(int(after.sum()), count).as_dict(),
         "right in float32 alone": int((before & ~after).sum()),
-        "right in int8 alone": int((~before & after).sum()),
-        "same text at the same time": share(same, count).as_dict(),
+        "right in the variant alone": int((~before & after).sum()),
+        "same text at the same time": share(
+            sum(texts(a) == texts(b) for a, b in pairs), count
+        ).as_dict(),
+    }
+
+
+def variants(params: dict, config) -> dict[str, tuple[dict, object]]:
+    """Trees and configurations by name, what they are compared with first."""
+    by_cpp = computed_by(config, Implementation.NATIVE)
+    return {
+        FLOAT32: (params, config),
+        "int8 experts": (quantise_experts(params), config),
+        "C++": (params, by_cpp),
+        "C++, bfloat16 matrices": (halve_matrices(params), by_cpp),
     }
 
 
@@ -94,32 +113,29 @@ def main() -> None:
     args = parser.parse_args()
     began = time.monotonic()
     params, config = load_model(args.checkpoint)
-    trees = {Experts.FLOAT32: params, Experts.INT8: quantise_experts(params)}
+    ways = variants(params, config)
     play = {
-        kind: functools.partial(respond, tree, config, lanes=args.lanes, seed=SEED)
-        for kind, tree in trees.items()
+        name: functools.partial(respond, tree, config, lanes=args.lanes, seed=SEED)
+        for name, (tree, config) in ways.items()
     }
-    figures = {}
-    groups = {**held_out(load_bank(DataConfig()), clips=args.clips)}
-    for name, stimuli in groups.items():
-        replies = {kind: play[kind](stimuli) for kind in trees}
-        right = {kind: written_right(stimuli, replies[kind]) for kind in trees}
-        figures[f"digit written, {name}"] = compared(right, replies)
-    for kind_of_video in ("flashes", "kicks"):
-        stimuli = counting.video_stimuli(kind_of_video, args.videos, seed=SEED)
-        replies = {kind: play[kind](stimuli) for kind in trees}
-        right = {
-            kind: [
-                counting.score_count(s, r).exact
-                for s, r in zip(stimuli, replies[kind], strict=True)
-            ]
-            for kind in trees
-        }
-        figures[f"count exact, {kind_of_video}"] = compared(right, replies)
+    groups = {
+        f"digit written, {name}": (stimuli, written_right)
+        for name, stimuli in held_out(load_bank(DataConfig()), clips=args.clips).items()
+    }
+    for kind in ("flashes", "kicks"):
+        groups[f"count exact, {kind}"] = (
+            counting.video_stimuli(kind, args.videos, seed=SEED), counts_right,
+        )  # fmt: skip
+    figures: dict[str, dict] = {}
+    for group, (stimuli, judge) in groups.items():
+        replies = {name: play[name](stimuli) for name in ways}
+        right = {name: judge(stimuli, replies[name]) for name in ways}
+        for name in list(ways)[1:]:
+            figures[f"{name}: {group}"] = compared(name, right, replies)
     facts = {
         "checkpoint": pathlib.Path(args.checkpoint).name,
         "seed": SEED,
-        "bytes": {kind.value: expert_bytes(tree) for kind, tree in trees.items()},
+        "bytes": {name: expert_bytes(tree) for name, (tree, _) in ways.items()},
         "intervals": "95 %, Wilson",
         "jax": jax.__version__,
         "seconds": round(time.monotonic() - began),
@@ -127,7 +143,7 @@ def main() -> None:
     pathlib.Path(args.out).write_text(
         json.dumps({"facts": facts, "figures": figures}, indent=1) + "\n"
     )
-    print(table(figures, title=f"{args.checkpoint}, experts float32 and int8"))
+    print(table(figures, title=f"{args.checkpoint}, beside float32 by XLA"))
     print(json.dumps(facts["bytes"]), file=sys.stderr)
 
 
