@@ -45,7 +45,7 @@ _ONCE = threading.Lock()
 MATRIX_TYPES = (jnp.float32, jnp.bfloat16, jnp.int8)
 
 
-class NativeError(RuntimeError):
+class NativeError(ValueError):
     """The library cannot be built here."""
 
 
