@@ -230,6 +230,9 @@ def main() -> None:
             name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in params.items()
         },
         "rounds_of_400_ms": rounds,
+        "peer_processor_ms_per_second_of_conversation": {
+            name: measure.milliseconds(arrays[name][:, 1] / SECONDS) for name in rows
+        },
     }
     for name in ours:
         of = "alone" if name == "language_model_alone" else "whole"
