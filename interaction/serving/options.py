@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--weights", choices=("float32", "bfloat16"), default="float32",
-        help="of a checkpoint: what the stack's matrices are kept as; bfloat16 takes half of the bytes",
+        help="of a checkpoint: what the stack's matrices are kept as; bfloat16 halves them",
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address of the machine")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any that is free")
