@@ -34,6 +34,7 @@ import numpy as np
 
 from experiments.bench import machine, measure
 from interaction.data.voices import SAMPLE_RATE
+from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import load_model
 from interaction.models.memory import Holding
 from interaction.session.demo import DEMO_SECONDS, shipped_recording
@@ -266,10 +267,12 @@ def draw(path: pathlib.Path, seconds) -> None:
     figure.savefig(path, dpi=110)
 
 
-def run(of: str, checkpoint: str, minutes: float, count: int) -> tuple[dict, list[float]]:
+def run(
+    of: str, checkpoint: str, minutes: float, count: int, who: Implementation
+) -> tuple[dict, list[float]]:
     """One row: a session is aged and compared; and the processor seconds of its micro-turns."""
-    about = machine.facts()
-    params, config = load_model(checkpoint)
+    about = machine.facts() | {"implementation": who.name}
+    params, config = load_model(checkpoint, implementation=who)
     old, young = Lanes(params, config), Lanes(params, config)
     heard, every = ROWS[of](config, old.tokenizer), RENEW_EVERY[of]
     old.warm_up()
@@ -328,11 +331,13 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="checkpoints/nano")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--pairs", type=int, default=600)
+    parser.add_argument("--implementation", choices=("NATIVE", "REFERENCE"), default="REFERENCE")
     parser.add_argument("--out", default=str(HERE / "hour.json"))
     parser.add_argument("--quick", action="store_true", help="2 minutes, 60 pairs, nothing written")
     args = parser.parse_args()
     minutes, count = (2, 60) if args.quick else (args.minutes, args.pairs)
-    row, used = run(args.of, args.checkpoint, minutes, count)
+    who = Implementation[args.implementation]
+    row, used = run(args.of, args.checkpoint, minutes, count, who)
     if args.quick:
         print(json.dumps(row["hour"], indent=1))
         return
