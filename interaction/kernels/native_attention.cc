@@ -2,6 +2,7 @@
 //
 // A lane's cache is read once, in blocks of keys; what a lane gets depends on no other lane.
 
+#include <limits>
 #include <utility>
 
 #include "native_products.h"
@@ -53,17 +54,34 @@ struct View {
   Ints seen[kSlots / kLanes];  // -1 or 0
 };
 
+inline Ints LoadSome(const int32_t* at, int64_t some, int32_t fill) {
+  Ints found = fill - Ints{};
+  std::memcpy(&found, at, std::clamp<int64_t>(some, 0, kLanes) * sizeof(int32_t));
+  return found;
+}
+
+inline bool Any(Ints mask) {
+  int32_t found = 0;
+  for (int i = 0; i < kLanes; ++i) found |= mask[i];
+  return found != 0;
+}
+
 View Look(int32_t position, int32_t order, const int32_t* positions, const int32_t* orders,
           int64_t keys, int64_t window, int64_t extent) {
-  View view = {};
-  for (int64_t s = 0; s < keys; ++s) {
-    const int32_t distance = position - positions[s];
-    const bool seen = orders[s] >= 0 && orders[s] <= order && (window == 0 || distance < window);
-    view.distance[s] = distance;
-    view.seen[s / kLanes][s % kLanes] = seen ? -1 : 0;
-    view.any |= seen;
-    view.near |= seen && distance >= 0 && distance < extent;
+  const int32_t within = window == 0 ? std::numeric_limits<int32_t>::max() : window;
+  View view;
+  Ints any = {}, near = {};
+  for (int64_t s = 0; s < kSlots; s += kLanes) {
+    const Ints distance = position - LoadSome(positions + s, keys - s, 0);
+    const Ints at = LoadSome(orders + s, keys - s, -1);
+    const Ints seen = (at >= 0) & (at <= order) & (distance < within);
+    any |= seen;
+    near |= seen & (distance >= 0) & (distance < static_cast<int32_t>(extent));
+    view.seen[s / kLanes] = seen;
+    std::memcpy(view.distance + s, &distance, sizeof distance);
   }
+  view.any = Any(any);
+  view.near = Any(near);
   return view;
 }
 
