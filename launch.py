@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how expert weights are stored",
     )
     export.add_argument(
+        "--cache",
+        choices=("float32", "bfloat16"),
+        help="what lanes keep keys and values as (default: as the configuration says)",
+    )
+    export.add_argument(
         "--kernels",
         default="xla",
         choices=("xla", "pallas"),
@@ -318,6 +323,7 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from interaction.models.config import CacheType
     from interaction.models.quantise import Experts
     from interaction.serving.export import Kernels, export_checkpoint
     from interaction.serving.manifest import Platform
@@ -328,6 +334,7 @@ def _export(options: argparse.Namespace) -> None:
         platform=Platform(options.platform),
         lanes=options.lanes,
         experts=Experts(options.experts),
+        cache=None if options.cache is None else CacheType(options.cache),
         kernels=Kernels(options.kernels),
     )
     files = sorted(pathlib.Path(options.out).iterdir())

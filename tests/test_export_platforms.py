@@ -131,14 +131,15 @@ def test_export_from_the_command_line(params, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "buckets", lambda config: buckets(config)[:1])
     save_model(tmp_path / "model", params, ONE_LAYER)
     command = ["export", "--checkpoint", str(tmp_path / "model"), "--platform", "cuda"]
-    command += ["--lanes", "2", "--experts", "int8", "--out", str(tmp_path / "artefact")]
+    command += ["--lanes", "2", "--experts", "int8", "--cache", "bfloat16"]
+    command += ["--out", str(tmp_path / "artefact")]
     assert launch.main(command) == 0
     assert "step_5_0.exported" in capsys.readouterr().out
     listed = read_manifest(tmp_path / "artefact")
     assert (listed.platform, listed.lanes, listed.experts) == (Platform.CUDA, 2, "int8")
-    assert {leaf.name: leaf.dtype for leaf in listed.parameters}[
-        "transformer/moe/up/int8"
-    ] == "int8"
+    types = {leaf.name: leaf.dtype for leaf in (*listed.parameters, *listed.state)}
+    assert types["transformer/moe/up/int8"] == "int8"
+    assert types["cache/global/key"] == types["cache/global/value"] == "bfloat16"
     assert launch.main(command) == 1
     assert "exists" in capsys.readouterr().err
     assert launch.main([*command[:2], str(tmp_path / "nothing"), *command[3:]]) == 1

@@ -15,7 +15,7 @@ import pytest
 
 from interaction.kernels.implementation import Implementation
 from interaction.models import interaction_model
-from interaction.models.config import AttentionConfig, FlowConfig
+from interaction.models.config import AttentionConfig, CacheType, FlowConfig
 from interaction.serving.export import Kernels, export_model
 from interaction.serving.manifest import Platform, read_manifest
 from interaction.session.lanes import buckets
@@ -95,6 +95,29 @@ def test_the_live_step_with_kernels_equals_plain_xla(implementation):
     for a, b in zip(plain, kernels, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
     assert max(np.abs(x).max() for x in plain) > 0.5
+
+
+@pytest.mark.parametrize(
+    "implementation",
+    [
+        Implementation.REFERENCE,
+        Implementation.NATIVE,
+        pytest.param(Implementation.PALLAS_TPU, marks=pytest.mark.slow),
+    ],
+    ids=lambda i: i.name,
+)
+def test_keys_and_values_in_bfloat16_move_the_live_step_a_little(implementation):
+    """Half of the bytes, one part in 256 of each number; states stay float32."""
+    params, half = random_params(CONFIG), CacheType.BFLOAT16
+    config = dataclasses.replace(with_kernels(implementation), cache_type=half)
+    cache = interaction_model.init_cache(config, 2)["global"]
+    assert cache["key"].dtype == cache["value"].dtype == jnp.dtype(half.value)
+    plain = played(with_kernels(Implementation.REFERENCE), params)
+    with interpreted(implementation):
+        found = played(config, params)
+    for a, b in zip(plain, found, strict=True):
+        assert b.dtype == np.float32
+        assert 1e-5 < np.abs(a - b).max() < 0.05 * a.std()
 
 
 @pytest.mark.tpu_compile

@@ -14,6 +14,7 @@ import pytest
 
 from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import computed_by
+from interaction.models.config import CacheType
 from interaction.models.memory import Holding
 from interaction.session.lanes import Lanes, buckets
 from interaction.session.step import compile_step
@@ -149,15 +150,20 @@ def test_neighbours_of_any_kind_and_age_change_no_bit(params, alone, lane, kind)
     assert_same(found, alone)
 
 
-def test_neighbours_change_no_bit_of_what_cpp_computes_either(params):
+@pytest.mark.parametrize("kept", CacheType, ids=lambda kept: kept.value)
+def test_neighbours_change_no_bit_of_what_cpp_computes_either(params, kept):
     needs_compiler()
-    config = computed_by(CONFIG, Implementation.NATIVE)
+    config = dataclasses.replace(computed_by(CONFIG, Implementation.NATIVE), cache_type=kept)
     by_cpp = run(params, mixed, config=config, steps=8)
     assert_same(run(params, mixed, lane=1, neighbours=mixed, config=config, steps=8), by_cpp)
     logits = by_cpp.all_of("logits")
     by_xla = run(params, mixed, steps=8).all_of("logits")
     made = np.isfinite(by_xla) & np.isfinite(logits)
-    assert 0 < np.abs(logits - by_xla)[made].max() < 1e-3  # another program, the same model
+    apart = np.where(made, np.abs(logits - by_xla), 0)  # another program, the same model
+    if kept is CacheType.FLOAT32:
+        assert 0 < apart.max() < 1e-3
+    else:  # later ids may be others
+        assert 0 < apart[0, 0].max() < 0.1
 
 
 def test_the_least_difference_in_what_it_hears_is_noticed(params, alone):

@@ -23,6 +23,7 @@ from interaction.eval.systems.model import Model
 from interaction.eval.systems.remote import Remote
 from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import save_model
+from interaction.models.config import CacheType
 from interaction.serving.artefact_lanes import ArtefactLanes
 from interaction.serving.manifest import Platform
 from interaction.streams.weave import LaneInput
@@ -119,6 +120,7 @@ def test_lanes_of_an_artefact_come_and_go(lanes):
         (["--artefact", "absent"], "absent is no artefact: it has no manifest.json"),
         (["--artefact", "{}", "--kernels", "native"], "kernels=native is for a checkpoint"),
         (["--artefact", "{}", "--weights", "bfloat16"], "weights=bfloat16 is for a checkpoint"),
+        (["--artefact", "{}", "--cache", "bfloat16"], "cache=bfloat16 is for a checkpoint"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(artefact, options, sentence, capsys):
@@ -131,8 +133,11 @@ def test_a_checkpoint_is_computed_as_asked(tmp_path):
     save_model(tmp_path / "tiny", random_params(CONFIG, seed=TALKS), CONFIG)
     parser = argparse.ArgumentParser()
     add_options(parser)
-    asked = ["--checkpoint", str(tmp_path / "tiny"), "--kernels", "native", "--weights", "bfloat16"]
+    plain = ["--checkpoint", str(tmp_path / "tiny")]
+    asked = [*plain, "--kernels", "native", "--weights", "bfloat16", "--cache", "bfloat16"]
     params, config, lanes = command._lanes(parser.parse_args(asked)).args
+    assert config.cache_type is CacheType.BFLOAT16
+    assert command._lanes(parser.parse_args(plain)).args[1].cache_type is CacheType.FLOAT32
     assert config.transformer.implementation is Implementation.NATIVE and lanes == command.LANES
     stack = params["transformer"]
     assert stack["unembed"].dtype == stack["moe"]["gate"].dtype == jnp.bfloat16

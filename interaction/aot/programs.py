@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from interaction import sharding
 from interaction.kernels.implementation import Implementation
-from interaction.models.config import InteractionConfig
+from interaction.models.config import CacheType, InteractionConfig
 from interaction.models.parameters import abstract_params, param_axes
 from interaction.session.lanes import Bucket
 from interaction.session.state import init_state, state_specs
@@ -91,7 +91,8 @@ def served(config: InteractionConfig, lanes: int, layout: MeshConfig) -> tuple[t
     params = abstract_params(config, dtype=jnp.bfloat16)
     params = dict(params, vocoder=abstract_params(config)["vocoder"])
     specs = sharding.parameter_specs(params, param_axes(config), layout, Purpose.SERVING)
-    state = jax.eval_shape(functools.partial(init_state, config, lanes, dtype=jnp.bfloat16))
+    config = dataclasses.replace(config, cache_type=CacheType.BFLOAT16)
+    state = jax.eval_shape(functools.partial(init_state, config, lanes))
     return (params, specs), (state, state_specs(config, lanes, layout))
 
 

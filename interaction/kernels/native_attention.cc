@@ -10,6 +10,7 @@
 namespace {
 
 constexpr int64_t kSlots = 64;       // keys of a block
+constexpr int64_t kFew = 8;          // queries of a head that share a key, at most, for `Dots`
 constexpr float kFar = -1e30f;       // score of a key that is not seen
 constexpr float kLow = -1e20f;       // below every score; exp(kFar - kLow) is exactly 0
 
@@ -36,7 +37,11 @@ void Turn(const T* key, int64_t stride, int64_t keys, int64_t width, float* turn
     for (int64_t s = 0; s < kSlots; s += kLanes)
       for (int64_t h = 0; h < width; h += kLanes) {
         Floats rows[kLanes];
-        for (int i = 0; i < kLanes; ++i) rows[i] = Load(key + (s + i) * stride + h);
+        for (int i = 0; i < kLanes; ++i) {
+          const T* row = key + (s + i) * stride + h;
+          __builtin_prefetch(row + kSlots * stride, 0, 2);
+          rows[i] = Load(row);
+        }
         Swap<1>(rows), Swap<2>(rows), Swap<4>(rows), Swap<8>(rows);
         for (int i = 0; i < kLanes; ++i) Store(turned + (h + i) * kSlots + s, rows[i]);
       }
@@ -47,29 +52,61 @@ void Turn(const T* key, int64_t stride, int64_t keys, int64_t width, float* turn
       turned[h * kSlots + s] = s < keys ? Number(key[s * stride + h]) : 0.0f;
 }
 
+// One stage of summing 16 rows of 16 numbers each: half as many rows, twice the rows in each.
+template <int B>
+inline void Halve(Floats* rows) {
+  Swap<B>(rows);
+  for (int i = 0; i < B; ++i) rows[i] += rows[i + B];
+}
+
+// Products of few queries with the keys of a block, key by key; the next block's keys are fetched
+// (values are by `AddRows`).
+template <typename T>
+void Dots(int64_t rows, const float* const* query, const T* key, int64_t stride, int64_t width,
+          float* const* scores) {
+  for (int64_t s = 0; s < kSlots; s += kLanes)
+    for (int64_t r = 0; r < rows; ++r) {
+      Floats sums[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const T* row = key + (s + i) * stride;
+        if (r == 0)
+          for (int64_t h = 0; h < width; h += kLanes)
+            __builtin_prefetch(row + kSlots * stride + h, 0, 2);
+        sums[i] = Load(row) * Load(query[r]);
+        for (int64_t h = kLanes; h < width; h += kLanes)
+          sums[i] += Load(row + h) * Load(query[r] + h);
+      }
+      Halve<8>(sums), Halve<4>(sums), Halve<2>(sums), Halve<1>(sums);
+      Store(scores[r] + s, sums[0]);
+    }
+}
+
 // What a query sees of a block of keys.
 struct View {
-  bool any, near;             // some key is seen; some key is near enough for a bias
-  int32_t distance[kSlots];
+  alignas(Ints) int32_t distance[kSlots];
   Ints seen[kSlots / kLanes];  // -1 or 0
+  bool any, near;              // some key is seen; some key is near enough for a bias
 };
 
 inline Ints LoadSome(const int32_t* at, int64_t some, int32_t fill) {
   Ints found = fill - Ints{};
-  std::memcpy(&found, at, std::clamp<int64_t>(some, 0, kLanes) * sizeof(int32_t));
+  if (some >= kLanes)
+    std::memcpy(&found, at, sizeof found);
+  else if (some > 0)
+    std::memcpy(&found, at, some * sizeof(int32_t));
   return found;
 }
 
 inline bool Any(Ints mask) {
-  int32_t found = 0;
-  for (int i = 0; i < kLanes; ++i) found |= mask[i];
+  uint64_t parts[kLanes / 2], found = 0;
+  std::memcpy(parts, &mask, sizeof parts);
+  for (uint64_t part : parts) found |= part;
   return found != 0;
 }
 
-View Look(int32_t position, int32_t order, const int32_t* positions, const int32_t* orders,
-          int64_t keys, int64_t window, int64_t extent) {
+void Look(int32_t position, int32_t order, const int32_t* positions, const int32_t* orders,
+          int64_t keys, int64_t window, int64_t extent, View& view) {
   const int32_t within = window == 0 ? std::numeric_limits<int32_t>::max() : window;
-  View view;
   Ints any = {}, near = {};
   for (int64_t s = 0; s < kSlots; s += kLanes) {
     const Ints distance = position - LoadSome(positions + s, keys - s, 0);
@@ -82,7 +119,6 @@ View Look(int32_t position, int32_t order, const int32_t* positions, const int32
   }
   view.any = Any(any);
   view.near = Any(near);
-  return view;
 }
 
 // Scores become weights; the running softmax and its sums follow (arXiv 1805.02867).
@@ -138,28 +174,34 @@ void AttendLane(const Sizes& n, const float* query, const T* key, const T* value
     const int64_t keys = std::min(kSlots, n.stored - start);
     bool any = false;
     for (int64_t t = 0; t < n.slots; ++t) {
-      views[t] = Look(position[t], order[t], positions + start, orders + start, keys, n.window,
-                      bias == nullptr ? 0 : n.extent);
+      Look(position[t], order[t], positions + start, orders + start, keys, n.window,
+           bias == nullptr ? 0 : n.extent, views[t]);
       any |= views[t].any;
     }
     if (!any) continue;
     for (int64_t k = 0; k < n.kv_heads; ++k) {
-      Turn(key + start * stride + k * n.width, stride, keys, n.width, turned.data());
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t at = (r / group * n.heads + k * group + r % group) * n.width;
         queries[r] = query + at;
         outs[r] = out + at;
       }
-      std::fill(scores.begin(), scores.end(), 0.0f);
-      AddSomeRows<false>(rows, queries.data(), 0, n.width, turned.data(), kSlots, 0, kSlots,
-                         score_rows.at.data());
+      const T* key_at = key + start * stride + k * n.width;
+      const T* value_at = value + start * stride + k * n.width;
+      if (rows <= kFew && keys == kSlots && n.width % kLanes == 0) {
+        Dots(rows, queries.data(), key_at, stride, n.width, score_rows.at.data());
+      } else {
+        Turn(key_at, stride, keys, n.width, turned.data());
+        std::fill(scores.begin(), scores.end(), 0.0f);
+        AddSomeRows<false>(rows, queries.data(), 0, n.width, turned.data(), kSlots, 0, kSlots,
+                           score_rows.at.data());
+      }
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t t = r / group, head = t * n.heads + k * group + r % group;
         Weigh(views[t], bias == nullptr ? nullptr : bias + head * n.extent, bias_scale[t],
               n.extent, n.width, score_rows.at[r], &top[head], &total[head], outs[r]);
       }
-      AddSomeRows<true>(rows, score_rows.at.data(), 0, keys, value + start * stride + k * n.width,
-                        stride, 0, n.width, outs.data());
+      AddSomeRows<true>(rows, score_rows.at.data(), 0, keys, value_at, stride, 0, n.width,
+                        outs.data());
     }
   }
   for (int64_t head = 0; head < n.slots * n.heads; ++head)

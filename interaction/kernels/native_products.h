@@ -60,11 +60,13 @@ inline void AddRows(const float* const* x, int64_t from, int64_t depth, const T*
 template <bool AHEAD, typename T>
 void AddSomeRows(int64_t rows, const float* const* x, int64_t from, int64_t depth, const T* w,
                  int64_t stride, int64_t first, int64_t last, float* const* y) {
-  for (int64_t m = 0; m < rows; m += kRows) {
+  const int64_t groups = (rows + kRows - 1) / kRows;
+  for (int64_t group = 0, m = 0, some; group < groups; ++group, m += some) {
+    some = (rows - m + groups - group - 1) / (groups - group);  // 10 rows: 5 and 5, not 8 and 2
     auto run = [&](auto count) {
       AddRows<AHEAD, decltype(count)::value>(x + m, from, depth, w, stride, first, last, y + m);
     };
-    switch (std::min<int64_t>(kRows, rows - m)) {
+    switch (some) {
       case 1: run(std::integral_constant<int, 1>()); break;
       case 2: run(std::integral_constant<int, 2>()); break;
       case 3: run(std::integral_constant<int, 3>()); break;

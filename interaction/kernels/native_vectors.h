@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace {
 
@@ -72,16 +73,26 @@ inline Floats Exp(Floats x) {
   return x < -87.3f ? All(0.0f) : p * reinterpret_cast<Floats>(exponent);
 }
 
+// Every number beside the one B places from it.
+template <int B, int... J>
+inline Floats Apart(Floats x, std::integer_sequence<int, J...>) {
+  return __builtin_shufflevector(x, x, (J ^ B)...);
+}
+
+template <int B>
+inline Floats Apart(Floats x) {
+  return Apart<B>(x, std::make_integer_sequence<int, kLanes>());
+}
+
 inline float Largest(Floats x) {
-  float found = x[0];
-  for (int i = 1; i < kLanes; ++i) found = std::max(found, x[i]);
-  return found;
+  x = Larger(x, Apart<8>(x)), x = Larger(x, Apart<4>(x));
+  x = Larger(x, Apart<2>(x)), x = Larger(x, Apart<1>(x));
+  return x[0];
 }
 
 inline float Sum(Floats x) {
-  float found = 0.0f;
-  for (int i = 0; i < kLanes; ++i) found += x[i];
-  return found;
+  x += Apart<8>(x), x += Apart<4>(x), x += Apart<2>(x), x += Apart<1>(x);
+  return x[0];
 }
 
 // The first `some` numbers at `at`, `fill` behind them.

@@ -116,7 +116,7 @@ def attend_in_cache(
         shrink = jnp.exp(top - jax.lax.pmax(top, across))
         total, out = jax.lax.psum((total * shrink, out * shrink[..., None]), across)
     out = out / jnp.maximum(total, 1e-37)[..., None]
-    return out.swapaxes(1, 2).astype(value_LBSKH.dtype)
+    return out.swapaxes(1, 2).astype(query_BTNH.dtype)
 
 
 def attend_by_kernel(

@@ -180,7 +180,7 @@ def write(
 
     def here(stack, layer, place, rows):
         lanes = jnp.arange(place.shape[0])[:, None]
-        return stack.at[layer, lanes, place].set(rows, mode="drop")
+        return stack.at[layer, lanes, place].set(rows.astype(stack.dtype), mode="drop")
 
     sizes = sharding.mesh_sizes()
     if not sizes:

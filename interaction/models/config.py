@@ -46,6 +46,13 @@ class QueryKeyNorm(enum.Enum):
     NONE = "none"
 
 
+class CacheType(enum.Enum):
+    """What keys and values of live sessions are kept as; sums over them are float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Recompute(enum.Enum):
     """What training computes again in the backward pass instead of keeping it.
 
@@ -289,6 +296,7 @@ class InteractionConfig:
         time_scales: number of octaves of the micro-turn embedding.
         global_slots: slots per lane that a global layer holds, reserved at admission.
         memory: which slots give way when these are full.
+        cache_type: what lanes keep keys and values as.
     """
 
     transformer: TransformerConfig
@@ -307,6 +315,7 @@ class InteractionConfig:
     time_scales: int = 8
     global_slots: int = 4096
     memory: MemoryConfig = MemoryConfig()
+    cache_type: CacheType = CacheType.FLOAT32
 
     def __post_init__(self):
         frames = self.grid.mel_frames

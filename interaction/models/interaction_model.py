@@ -131,14 +131,14 @@ def _allowed(config: InteractionConfig) -> tuple[tuple[bool, ...], tuple[bool, .
     return may_put, tuple(i in closers for i in range(size))
 
 
-def init_cache(config: InteractionConfig, lanes: int, *, dtype=jnp.float32) -> dict:
-    """An empty cache of the size that `config` reserves per lane."""
+def init_cache(config: InteractionConfig, lanes: int) -> dict:
+    """An empty cache of the size and type that `config` asks for."""
     return cache_of.init_cache(
         config.transformer,
         lanes,
         local_slots=config.local_slots() if config.transformer.local else 0,
         global_slots=config.global_slots,
-        dtype=dtype,
+        dtype=jnp.dtype(config.cache_type.value),
         typed=True,
     )
 

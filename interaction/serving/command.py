@@ -4,11 +4,13 @@ In: the command's options (`serving.options`). Out: the exit status of `serving.
 """
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Callable
 
 from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import load_model
+from interaction.models.config import CacheType
 from interaction.models.quantise import halve_matrices
 from interaction.serving.artefact_lanes import ArtefactLanes
 from interaction.serving.compilation_cache import use_compilation_cache
@@ -30,15 +32,17 @@ def _lanes(options: argparse.Namespace) -> Callable[[], Stepped]:
     """What makes the lanes that are asked for.
 
     Raises:
-        ValueError: other lanes than the artefact has, or kernels or weights of it.
+        ValueError: other lanes than the artefact has, or kernels, weights or a cache of it.
     """
     if options.artefact is None:
         lanes = LANES if options.lanes is None else options.lanes
         who = Implementation.NATIVE if options.kernels == "native" else None
         params, config = load_model(options.checkpoint, implementation=who)
         params = halve_matrices(params) if options.weights == "bfloat16" else params
+        if options.cache is not None:
+            config = dataclasses.replace(config, cache_type=CacheType(options.cache))
         return functools.partial(lanes_of_model, params, config, lanes)
-    for name, default in (("kernels", "xla"), ("weights", "float32")):
+    for name, default in (("kernels", "xla"), ("weights", "float32"), ("cache", None)):
         if getattr(options, name) != default:
             raise ValueError(
                 f"{name}={getattr(options, name)} is for a checkpoint; "

@@ -27,7 +27,7 @@ from interaction.checkpoints import native
 from interaction.checkpoints.safetensors_file import TensorInfo
 from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import load_model
-from interaction.models.config import AttentionKind, InteractionConfig
+from interaction.models.config import AttentionKind, CacheType, InteractionConfig
 from interaction.models.memory import Holding, Policy
 from interaction.models.quantise import Experts, quantise_experts
 from interaction.serving import manifest as contents
@@ -95,6 +95,7 @@ def export_checkpoint(
     platform: Platform,
     lanes: int = 1,
     experts: Experts = Experts.FLOAT32,
+    cache: CacheType | None = None,
     kernels: Kernels = Kernels.XLA,
 ) -> Manifest:
     """Export a native checkpoint of an interaction model.
@@ -105,12 +106,15 @@ def export_checkpoint(
         platform: what the programs are for.
         lanes: B sessions stepped in lockstep.
         experts: how expert weights are stored.
+        cache: what lanes keep keys and values as; None: as the configuration says.
         kernels: who computes attention, experts and flow.
 
     Raises:
         CheckpointError: `checkpoint` cannot be read, or `out` exists.
     """
     params, config = load_model(checkpoint)
+    if cache is not None:
+        config = dataclasses.replace(config, cache_type=cache)
     name = pathlib.Path(checkpoint).name
     return export_model(
         params, config, out, platform=platform, lanes=lanes, experts=experts, kernels=kernels,

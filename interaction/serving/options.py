@@ -23,6 +23,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--weights", choices=("float32", "bfloat16"), default="float32",
         help="of a checkpoint: what the stack's matrices are kept as; bfloat16 halves them",
     )  # fmt: skip
+    parser.add_argument(
+        "--cache", choices=("float32", "bfloat16"),
+        help="of a checkpoint: what keys and values are kept as; bfloat16 halves a lane's memory "
+        "(default: as its configuration says)",
+    )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address of the machine")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any that is free")
     parser.add_argument("--seed", type=int, default=0, help="of the noise, beside a session's id")

@@ -39,13 +39,11 @@ class SessionState:
     key: Any
 
 
-def init_state(
-    config: InteractionConfig, lanes: int, *, seed: int = 0, dtype=jnp.float32
-) -> SessionState:
+def init_state(config: InteractionConfig, lanes: int, *, seed: int = 0) -> SessionState:
     """Fresh sessions in every lane; lane i draws from its own fold of `seed`."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(lanes))
     return SessionState(
-        cache=interaction_model.init_cache(config, lanes, dtype=dtype),
+        cache=interaction_model.init_cache(config, lanes),
         micro_turn=jnp.zeros((lanes,), jnp.int32),
         audio_carry=jnp.zeros((lanes, config.grid.audio_hop), jnp.float32),
         heard=jnp.full((lanes,), -1, jnp.int32),
