@@ -17,15 +17,17 @@ exists. Ours hears every micro-turn (4 slots and the slot that asks), puts out t
 a chunk of speech (3 tokens, 2 own-speech slots) and never stays silent: its weights are steered
 so, which is the dearest case. The row of the language model alone leaves out the stems, the flow
 head and the vocoder on our side, and the codec on the peer's; it appends 7 slots and decodes 3.
-In these two rows all eight of our layers see the whole store, as the peer's see all its frames. A
-third row is the whole path as this project builds its models: sliding layers (512 slots) between
+In these two rows all eight of our layers see the whole store, as the peer's see all its frames.
+Another is the whole path as this project builds its models: sliding layers (512 slots) between
 global ones, three to one here (the announced size has five to one). These rows are computed by
-`kernels.native` (C++), float32 on both sides. In a fourth our matrices are bfloat16, and the peer's
-language model is float32 or bfloat16 (its default on accelerators), whichever took it less time.
-The last is the third by XLA alone.
+`kernels.native` (C++), float32 on both sides. Each whole path has a second row in which our
+matrices and the keys and values that a lane keeps are bfloat16 (`serve --weights bfloat16 --cache
+bfloat16`), and the peer's language model is float32 or bfloat16 (its default on accelerators),
+whichever took it less time. The last row is that of sliding layers, float32, by XLA alone.
 """
 
 import argparse
+import dataclasses
 import functools
 import os
 import pathlib
@@ -45,6 +47,7 @@ from interaction.kernels.implementation import Implementation
 from interaction.models.config import (
     AttentionConfig,
     AttentionKind,
+    CacheType,
     InteractionConfig,
     MlpKind,
     TransformerConfig,
@@ -112,6 +115,11 @@ def steered(params: dict, config: InteractionConfig) -> dict:
     speak = config.ordinary_tokens + int(Control.SPEAK)
     stack["unembed"] = stack["unembed"].at[0, 0].set(20.0).at[0, speak].set(10.0)
     return params | {"transformer": stack, "tags": tags}
+
+
+def in_bfloat16(config: InteractionConfig, params: dict) -> tuple[InteractionConfig, dict]:
+    """The same with the stack's matrices, and the keys and values of lanes, in bfloat16."""
+    return dataclasses.replace(config, cache_type=CacheType.BFLOAT16), halve_matrices(params)
 
 
 class Whole:
@@ -199,8 +207,9 @@ def main() -> None:
     ours = {
         "language_model_alone": Alone(config, params),
         "whole_path": Whole(config, params),
+        "whole_path_bfloat16": Whole(*in_bfloat16(config, params)),
         "whole_path_with_sliding_layers": Whole(other, others),
-        "whole_path_with_sliding_layers_bfloat16_weights": Whole(other, halve_matrices(others)),
+        "whole_path_with_sliding_layers_bfloat16": Whole(*in_bfloat16(other, others)),
         "whole_path_with_sliding_layers_by_xla": Whole(by_xla, others),
     }
     rows = [f"peer_{part}_{dtype}" for dtype in PEER_TYPES for part in ("alone", "whole")]

@@ -206,6 +206,7 @@ def compared(one: str, first: list[Timed], other: str, second: list[Timed]) -> d
             f"{one}_ms": measure.milliseconds(a),
             f"{other}_ms": measure.milliseconds(b),
             "ratio": measure.ratio(a, b),
+            "median_of_pair_ratios": measure.median_of_ratios(a, b),
         }
         groups = {"alike": alike}
         for bucket in sorted({each.bucket for each, _ in alike}, key=lambda each: each.slots):
@@ -221,7 +222,7 @@ def compared(one: str, first: list[Timed], other: str, second: list[Timed]) -> d
             else {"pairs": len(group)}
             for name, group in groups.items()
         }
-        print(one, other, kind, found[kind]["ratio"], found[kind]["of"], file=sys.stderr)
+        print(one, other, kind, found[kind], file=sys.stderr)
     return found
 
 

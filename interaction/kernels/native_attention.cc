@@ -10,9 +10,12 @@
 namespace {
 
 constexpr int64_t kSlots = 64;       // keys of a block
-constexpr int64_t kFew = 8;          // queries of a head that share a key, at most, for `Dots`
 constexpr float kFar = -1e30f;       // score of a key that is not seen
 constexpr float kLow = -1e20f;       // below every score; exp(kFar - kLow) is exactly 0
+
+struct Sizes {
+  int64_t lanes, slots, heads, width, stored, kv_heads, extent, window;
+};
 
 // One stage of turning 16 x 16 numbers: blocks of B numbers change places between rows B apart.
 template <int B, int... J>
@@ -30,16 +33,33 @@ inline void Swap(Floats* rows) {
   Swap<B>(rows, std::make_integer_sequence<int, kLanes>());
 }
 
+// Fetches the next block of keys and of values little by little, while this one is computed.
+struct BlockAhead {
+  const char *key, *value, *end;
+  template <typename T>
+  BlockAhead(const T* key, const T* value, int64_t numbers)
+      : key(reinterpret_cast<const char*>(key)),
+        value(reinterpret_cast<const char*>(value)),
+        end(reinterpret_cast<const char*>(key + numbers)) {}
+  void operator()(const void* = nullptr, int = 0) {
+    if (key >= end) return;
+    __builtin_prefetch(key, 0, 2);
+    __builtin_prefetch(value, 0, 2);
+    key += 64, value += 64;
+  }
+};
+
 // The keys of one head [keys][width], `stride` numbers apart, as [width][kSlots]; zero behind them.
 template <typename T>
-void Turn(const T* key, int64_t stride, int64_t keys, int64_t width, float* turned) {
+void Turn(BlockAhead& fetch, const T* key, int64_t stride, int64_t keys, int64_t width,
+          float* turned) {
   if (keys == kSlots && width % kLanes == 0) {
     for (int64_t s = 0; s < kSlots; s += kLanes)
       for (int64_t h = 0; h < width; h += kLanes) {
         Floats rows[kLanes];
         for (int i = 0; i < kLanes; ++i) {
           const T* row = key + (s + i) * stride + h;
-          __builtin_prefetch(row + kSlots * stride, 0, 2);
+          if (i % 4 == 0) fetch();
           rows[i] = Load(row);
         }
         Swap<1>(rows), Swap<2>(rows), Swap<4>(rows), Swap<8>(rows);
@@ -59,26 +79,43 @@ inline void Halve(Floats* rows) {
   for (int i = 0; i < B; ++i) rows[i] += rows[i + B];
 }
 
-// Products of few queries with the keys of a block, key by key; the next block's keys are fetched
-// (values are by `AddRows`).
-template <typename T>
-void Dots(int64_t rows, const float* const* query, const T* key, int64_t stride, int64_t width,
+// Products of R queries with the keys of a block, key by key.
+template <int R, typename T>
+void Dots(BlockAhead& fetch, const float* const* query, const T* key, int64_t stride, int64_t width,
           float* const* scores) {
-  for (int64_t s = 0; s < kSlots; s += kLanes)
-    for (int64_t r = 0; r < rows; ++r) {
-      Floats sums[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        const T* row = key + (s + i) * stride;
-        if (r == 0)
-          for (int64_t h = 0; h < width; h += kLanes)
-            __builtin_prefetch(row + kSlots * stride + h, 0, 2);
-        sums[i] = Load(row) * Load(query[r]);
-        for (int64_t h = kLanes; h < width; h += kLanes)
-          sums[i] += Load(row + h) * Load(query[r] + h);
+  for (int64_t s = 0; s < kSlots; s += kLanes) {
+    Floats sums[R][kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      const T* row = key + (s + i) * stride;
+      Floats sum[R] = {};
+      for (size_t line = 0; line < sizeof(T); line += 2) fetch();
+      for (int64_t h = 0; h < width; h += kLanes) {
+        const Floats numbers = Load(row + h);
+        for (int r = 0; r < R; ++r) sum[r] += numbers * Load(query[r] + h);
       }
-      Halve<8>(sums), Halve<4>(sums), Halve<2>(sums), Halve<1>(sums);
-      Store(scores[r] + s, sums[0]);
+      for (int r = 0; r < R; ++r) sums[r][i] = sum[r];
     }
+    for (int r = 0; r < R; ++r) {
+      Halve<8>(sums[r]), Halve<4>(sums[r]), Halve<2>(sums[r]), Halve<1>(sums[r]);
+      Store(scores[r] + s, sums[r][0]);
+    }
+  }
+}
+
+// scores[r][s] = query[r] . key[s] of a block: key by key for few queries, else by turned keys.
+template <typename T>
+void Scores(BlockAhead& fetch, const Sizes& n, int64_t rows, const float* const* query,
+            const T* key, int64_t keys, float* turned, float* const* scores) {
+  const int64_t stride = n.kv_heads * n.width;
+  if (keys == kSlots && n.width % kLanes == 0) switch (rows) {
+      case 1: return Dots<1>(fetch, query, key, stride, n.width, scores);
+      case 2: return Dots<2>(fetch, query, key, stride, n.width, scores);
+      case 3: return Dots<3>(fetch, query, key, stride, n.width, scores);
+      case 4: return Dots<4>(fetch, query, key, stride, n.width, scores);
+    }
+  Turn(fetch, key, stride, keys, n.width, turned);
+  for (int64_t r = 0; r < rows; ++r) std::fill(scores[r], scores[r] + kSlots, 0.0f);
+  AddSomeRows(fetch, rows, query, 0, n.width, turned, kSlots, 0, kSlots, scores);
 }
 
 // What a query sees of a block of keys.
@@ -149,10 +186,6 @@ void Weigh(const View& view, const float* bias, float bias_scale, int64_t extent
   *total += Sum(sum);
 }
 
-struct Sizes {
-  int64_t lanes, slots, heads, width, stored, kv_heads, extent, window;
-};
-
 // One lane; `query` is scaled, the keys and values are those of the layer and lane.
 template <typename T>
 void AttendLane(const Sizes& n, const float* query, const T* key, const T* value,
@@ -179,29 +212,25 @@ void AttendLane(const Sizes& n, const float* query, const T* key, const T* value
       any |= views[t].any;
     }
     if (!any) continue;
+    const int64_t next = std::min(start + kSlots, filled);
+    BlockAhead fetch(key + next * stride, value + next * stride,
+                     std::min(kSlots, filled - next) * stride);
     for (int64_t k = 0; k < n.kv_heads; ++k) {
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t at = (r / group * n.heads + k * group + r % group) * n.width;
         queries[r] = query + at;
         outs[r] = out + at;
       }
-      const T* key_at = key + start * stride + k * n.width;
-      const T* value_at = value + start * stride + k * n.width;
-      if (rows <= kFew && keys == kSlots && n.width % kLanes == 0) {
-        Dots(rows, queries.data(), key_at, stride, n.width, score_rows.at.data());
-      } else {
-        Turn(key_at, stride, keys, n.width, turned.data());
-        std::fill(scores.begin(), scores.end(), 0.0f);
-        AddSomeRows<false>(rows, queries.data(), 0, n.width, turned.data(), kSlots, 0, kSlots,
-                           score_rows.at.data());
-      }
+      const int64_t first = start * stride + k * n.width;
+      Scores(fetch, n, rows, queries.data(), key + first, keys, turned.data(),
+             score_rows.at.data());
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t t = r / group, head = t * n.heads + k * group + r % group;
         Weigh(views[t], bias == nullptr ? nullptr : bias + head * n.extent, bias_scale[t],
               n.extent, n.width, score_rows.at[r], &top[head], &total[head], outs[r]);
       }
-      AddSomeRows<true>(rows, score_rows.at.data(), 0, keys, value_at, stride, 0, n.width,
-                        outs.data());
+      AddSomeRows(fetch, rows, score_rows.at.data(), 0, keys, value + first, stride, 0, n.width,
+                  outs.data());
     }
   }
   for (int64_t head = 0; head < n.slots * n.heads; ++head)

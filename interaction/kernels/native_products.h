@@ -16,38 +16,57 @@ namespace {
 namespace ffi = xla::ffi;
 
 #ifdef __AVX512F__
-constexpr int kRows = 8, kVectors = 2;  // 16 of 32 registers accumulate
+constexpr int kRows = 8;  // 16 of 32 registers accumulate
+constexpr int Vectors(int rows) { return rows > 4 ? 2 : 4; }
 #else
-constexpr int kRows = 4, kVectors = 1;  // 8 of 16 registers of half the width
+constexpr int kRows = 4;  // 8 of 16 registers of half the width
+constexpr int Vectors(int rows) { return rows > 2 ? 1 : 2; }
 #endif
-constexpr int kStep = kVectors * kLanes;
 constexpr int64_t kDepth = 8;        // rows of a matrix read side by side
 constexpr int64_t kColumns = 8192;   // columns of a matrix before the next rows: sums stay in L1
 constexpr int64_t kAhead = 8;        // rows of a matrix fetched ahead
 
-// y[m][o] += sum_i x[m][i] w[i][o] for `depth` rows of w, `stride` numbers apart, and the columns
-// from `first` to `last`; AHEAD: w comes from memory and is fetched ahead.
-template <bool AHEAD, int M, typename T>
-inline void AddRows(const float* const* x, int64_t from, int64_t depth, const T* w, int64_t stride,
-                    int64_t first, int64_t last, float* const* y) {
-  int64_t o = first;
-  for (; o + kStep <= last; o += kStep) {
-    Floats sum[M][kVectors];
-    for (int m = 0; m < M; ++m)
-      for (int v = 0; v < kVectors; ++v) sum[m][v] = Load(y[m] + o + v * kLanes);
-    for (int64_t d = 0; d < depth; ++d) {
-      const T* row = w + (from + d) * stride + o;
-      if constexpr (AHEAD)
-        for (size_t byte = 0; byte < sizeof(T) * kStep; byte += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(row + kAhead * stride) + byte);
-      Floats weight[kVectors];
-      for (int v = 0; v < kVectors; ++v) weight[v] = Load(row + v * kLanes);
-      for (int m = 0; m < M; ++m)
-        for (int v = 0; v < kVectors; ++v) sum[m][v] += x[m][from + d] * weight[v];
-    }
-    for (int m = 0; m < M; ++m)
-      for (int v = 0; v < kVectors; ++v) Store(y[m] + o + v * kLanes, sum[m][v]);
+// Fetches the same columns of a matrix some rows ahead: it comes from memory.
+struct RowsAhead {
+  int64_t stride;
+  template <typename T>
+  void operator()(const T* row, int columns) const {
+    const char* ahead = reinterpret_cast<const char*>(row + kAhead * stride);
+    for (size_t byte = 0; byte < sizeof(T) * columns; byte += 64) __builtin_prefetch(ahead + byte);
   }
+};
+
+// y[m][o] += sum_i x[m][i] w[i][o] for `depth` rows of w, `stride` numbers apart, and 16 V columns
+// from `o` on.
+template <int M, int V, typename T, typename Fetch>
+inline void AddStrip(Fetch& fetch, const float* const* x, int64_t from, int64_t depth, const T* w,
+                     int64_t stride, int64_t o, float* const* y) {
+  Floats sum[M][V];
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < V; ++v) sum[m][v] = Load(y[m] + o + v * kLanes);
+  for (int64_t d = 0; d < depth; ++d) {
+    const T* row = w + (from + d) * stride + o;
+    fetch(row, V * kLanes);
+    Floats weight[V];
+    for (int v = 0; v < V; ++v) weight[v] = Load(row + v * kLanes);
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < V; ++v) sum[m][v] += x[m][from + d] * weight[v];
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < V; ++v) Store(y[m] + o + v * kLanes, sum[m][v]);
+}
+
+// The same for the columns from `first` to `last`; `fetch` is called with every place in w and how
+// many numbers are read there. Which columns are summed as vectors does not depend on M.
+template <int M, typename T, typename Fetch>
+inline void AddRows(Fetch& fetch, const float* const* x, int64_t from, int64_t depth, const T* w,
+                    int64_t stride, int64_t first, int64_t last, float* const* y) {
+  constexpr int V = Vectors(M);
+  int64_t o = first;
+  for (; o + V * kLanes <= last; o += V * kLanes)
+    AddStrip<M, V>(fetch, x, from, depth, w, stride, o, y);
+  for (; o + kLanes <= last; o += kLanes)
+    AddStrip<M, 1>(fetch, x, from, depth, w, stride, o, y);
   for (; o < last; ++o)
     for (int m = 0; m < M; ++m) {
       float sum = y[m][o];
@@ -57,14 +76,15 @@ inline void AddRows(const float* const* x, int64_t from, int64_t depth, const T*
     }
 }
 
-template <bool AHEAD, typename T>
-void AddSomeRows(int64_t rows, const float* const* x, int64_t from, int64_t depth, const T* w,
-                 int64_t stride, int64_t first, int64_t last, float* const* y) {
+template <typename T, typename Fetch>
+void AddSomeRows(Fetch& fetch, int64_t rows, const float* const* x, int64_t from, int64_t depth,
+                 const T* w, int64_t stride, int64_t first, int64_t last, float* const* y) {
   const int64_t groups = (rows + kRows - 1) / kRows;
   for (int64_t group = 0, m = 0, some; group < groups; ++group, m += some) {
     some = (rows - m + groups - group - 1) / (groups - group);  // 10 rows: 5 and 5, not 8 and 2
     auto run = [&](auto count) {
-      AddRows<AHEAD, decltype(count)::value>(x + m, from, depth, w, stride, first, last, y + m);
+      constexpr int M = decltype(count)::value;
+      AddRows<M>(fetch, x + m, from, depth, w, stride, first, last, y + m);
     };
     switch (some) {
       case 1: run(std::integral_constant<int, 1>()); break;
@@ -86,11 +106,12 @@ void AddSomeRows(int64_t rows, const float* const* x, int64_t from, int64_t dept
 template <typename T>
 void Product(int64_t rows, const float* const* x, const T* w, int64_t inputs, int64_t outputs,
              const float* scale, float* const* y) {
+  const RowsAhead fetch = {outputs};
   for (int64_t m = 0; m < rows; ++m) std::fill(y[m], y[m] + outputs, 0.0f);
   for (int64_t first = 0; first < outputs; first += kColumns) {
     const int64_t last = std::min(first + kColumns, outputs);
     for (int64_t i = 0; i < inputs; i += kDepth)
-      AddSomeRows<true>(rows, x, i, std::min(kDepth, inputs - i), w, outputs, first, last, y);
+      AddSomeRows(fetch, rows, x, i, std::min(kDepth, inputs - i), w, outputs, first, last, y);
   }
   if (scale != nullptr)
     for (int64_t m = 0; m < rows; ++m)

@@ -1,4 +1,4 @@
-// Vectors of 16 numbers for the native kernels, in the vector extension that GCC and Clang share: any
+// Vectors of 16 numbers for the native kernels, in the extension that GCC and Clang share: any
 // processor. Built and run with GCC 12 on x86-64 with and without AVX-512, AVX2; nothing else was.
 
 #ifndef INTERACTION_KERNELS_NATIVE_VECTORS_H_
