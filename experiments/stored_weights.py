@@ -1,8 +1,8 @@
-"""What weights in fewer bytes, and computing in C++, cost in accuracy.
+"""What weights and caches in fewer bytes, and computing in C++, cost in accuracy.
 
 Question: how many answers of `interaction-nano` change, and how many more are wrong, when its
-experts are int8 with a scale per expert and output channel; when C++ computes; when C++ computes
-with matrices in bfloat16?
+experts are int8 with a scale per expert and output channel; when keys and values are kept in
+bfloat16; when C++ computes; when C++ computes with matrices, keys and values in bfloat16?
 Command: python -m experiments.stored_weights --checkpoint checkpoints/nano
     (INTERACTION_SPOKEN_DIGITS names the folder of recordings; NATIVE needs a C++ compiler)
 Cost: about twenty minutes of one core; ``--clips 20 --videos 10`` takes two.
@@ -12,6 +12,7 @@ Finding: in `stored_weights.json` beside this file.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -34,6 +35,7 @@ from interaction.eval.respond import Reply, respond
 from interaction.eval.table import table
 from interaction.kernels.implementation import Implementation
 from interaction.models.checkpoint import computed_by, load_model
+from interaction.models.config import CacheType
 from interaction.models.quantise import halve_matrices, quantise_experts
 
 FLOAT32 = "float32"
@@ -86,11 +88,14 @@ def compared(name: str, right: dict, replies: dict) -> dict:
 def variants(params: dict, config) -> dict[str, tuple[dict, object]]:
     """Trees and configurations by name, what they are compared with first."""
     by_cpp = computed_by(config, Implementation.NATIVE)
+    half = functools.partial(dataclasses.replace, cache_type=CacheType.BFLOAT16)
     return {
         FLOAT32: (params, config),
         "int8 experts": (quantise_experts(params), config),
+        "bfloat16 cache": (params, half(config)),
         "C++": (params, by_cpp),
         "C++, bfloat16 matrices": (halve_matrices(params), by_cpp),
+        "C++, bfloat16 matrices and cache": (halve_matrices(params), half(by_cpp)),
     }
 
 
