@@ -121,9 +121,12 @@ def test_keys_and_values_in_bfloat16_move_the_live_step_a_little(implementation)
 
 
 @pytest.mark.tpu_compile
-@pytest.mark.parametrize("chip", ["v5e", "v6e"])
-def test_the_live_step_compiles_for_a_tpu_with_its_kernels_inside(chip):
-    config = with_kernels(Implementation.PALLAS_TPU)
+@pytest.mark.parametrize(
+    ("chip", "kept"),
+    [("v5e", CacheType.FLOAT32), ("v6e", CacheType.FLOAT32), ("v6e", CacheType.BFLOAT16)],
+)
+def test_the_live_step_compiles_for_a_tpu_with_its_kernels_inside(chip, kept):
+    config = dataclasses.replace(with_kernels(Implementation.PALLAS_TPU), cache_type=kept)
     params = jax.eval_shape(lambda: random_params(config))
     state = jax.eval_shape(lambda: init_state(config, 2))
     size = buckets(config)[1]
@@ -135,14 +138,16 @@ def test_the_live_step_compiles_for_a_tpu_with_its_kernels_inside(chip):
     assert compiled.memory_analysis().alias_size_in_bytes > 0.9 * cache
 
 
+@pytest.mark.parametrize("kept", CacheType, ids=lambda kept: kept.value)
 @pytest.mark.parametrize(
     ("platform", "call"),
     [(Platform.TPU, "tpu_custom_call"), (Platform.CUDA, "__gpu$xla.gpu.triton")],
 )
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
-def test_an_artefact_holds_the_kernels_of_its_platform(tmp_path, platform, call):
+def test_an_artefact_holds_the_kernels_of_its_platform(tmp_path, platform, call, kept):
+    config = dataclasses.replace(CONFIG, cache_type=kept)
     folder = exported(
-        random_params(CONFIG), tmp_path / "made", slice(0, 1), config=CONFIG, platform=platform,
+        random_params(CONFIG), tmp_path / "made", slice(0, 1), config=config, platform=platform,
         kernels=Kernels.PALLAS,
     )  # fmt: skip
     (bucket,) = read_manifest(folder).buckets

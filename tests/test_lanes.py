@@ -130,10 +130,8 @@ def test_a_session_with_keys_in_bfloat16_goes_on_bit_for_bit_from_disk(params, t
     snapshot = Snapshot.load(tmp_path / "session.safetensors")
     lanes.restore(1, snapshot)
     assert_same(run(lanes, 1, range(3, 6)), wanted)
-    with pytest.raises(ValueError, match=f"fingerprint={snapshot.fingerprint}"):
-        fresh(params).restore(0, snapshot)
     with pytest.raises(ValueError, match=r"is bfloat16\[.*\], the lanes have float32\["):
-        snapshot.state(init_state(CONFIG, 1))
+        fresh(params).restore(0, snapshot)
 
 
 _ELSEWHERE = """

@@ -129,8 +129,14 @@ def test_types_that_differ_are_told():
         experts.mix(x, chosen, weights, jnp.ones((1, 4, 4)), half, jnp.ones((1, 4, 4)),
                     implementation=NATIVE)  # fmt: skip
     stack = jnp.ones((1, 4, 4), jnp.float16)
-    with pytest.raises(ValueError, match="stack must be float32, bfloat16 or int8, not float16"):
+    with pytest.raises(ValueError, match="one of float32, bfloat16, int8, not float16"):
         project(x, Row(stack, jnp.int32(0)), native=True)
+    place, store = (jnp.zeros((1, 1), jnp.int32),) * 2, jnp.ones((1, 1, 1, 1, 4), jnp.int8)
+    with pytest.raises(ValueError, match="keys and values must be one of float32, bfloat16, not"):
+        native.attend(
+            jnp.ones((1, 1, 1, 4)), store, store, jnp.int32(0), None, queries=place, keys=place,
+            scale=1.0, window=None, length_scale_BT=None,
+        )  # fmt: skip
 
 
 def test_matrices_in_bfloat16_move_logits_a_little():

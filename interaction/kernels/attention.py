@@ -95,6 +95,8 @@ def microturn_attention(
             queries=(queries.position, queries.order), keys=(keys.position, keys.order),
             scale=scale, window=window, length_scale_BT=length_scale_BT,
         )  # fmt: skip
+    asked_type = query_BTNH.dtype
+    query_BTNH = query_BTNH.astype(key.dtype)  # a matrix unit takes two of one type
     sizes = BLOCKS[implementation] if blocks is None else blocks
     if planned is None:
         extent = 0 if bias_BTNQ is None else bias_BTNQ.shape[-1]
@@ -112,7 +114,7 @@ def microturn_attention(
         from interaction.kernels import attention_gpu
 
         run = attention_gpu.attention
-    return run(
+    out = run(
         query_BTNH,
         key,
         value,
@@ -125,6 +127,7 @@ def microturn_attention(
         blocks=sizes,
         cost=count_of(query_BTNH, key, bias_BTNQ),
     )
+    return out.astype(asked_type)
 
 
 def reference(

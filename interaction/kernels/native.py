@@ -150,12 +150,13 @@ def _or_nothing(x: Array | None) -> Array:
     return jnp.zeros((0,), jnp.float32) if x is None else x.astype(jnp.float32)
 
 
-def _check_types(what: str, *arrays: Array) -> None:
+def _check_types(what: str, *arrays: Array, allowed=MATRIX_TYPES) -> None:
     types = [str(each.dtype) for each in arrays]
     if len(set(types)) > 1:
         raise ValueError(f"{what} must be of one type, they are {', '.join(types)}")
-    if arrays[0].dtype not in MATRIX_TYPES:
-        raise ValueError(f"{what} must be float32, bfloat16 or int8, not {types[0]}")
+    if arrays[0].dtype not in allowed:
+        names = ", ".join(jnp.dtype(each).name for each in allowed)
+        raise ValueError(f"{what} must be one of {names}, not {types[0]}")
 
 
 def project(x: Array, stack: Array, index: Array, scale: Array | None, *, contract: int) -> Array:
@@ -216,7 +217,7 @@ def attend(
         keys: the same of the cache's slots ``[B, S]``.
         window: slots that a sliding layer sees; None: all.
     """
-    _check_types("keys and values", key_LBSKH, value_LBSKH)
+    _check_types("keys and values", key_LBSKH, value_LBSKH, allowed=(jnp.float32, jnp.bfloat16))
     if length_scale_BT is None:
         length_scale_BT = jnp.ones(query_BTNH.shape[:2], jnp.float32)
     (out,) = call(

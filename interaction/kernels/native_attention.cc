@@ -33,7 +33,8 @@ inline void Swap(Floats* rows) {
   Swap<B>(rows, std::make_integer_sequence<int, kLanes>());
 }
 
-// Fetches the next block of keys and of values little by little, while this one is computed.
+// Fetches the next block of keys and of values little by little, while this one is computed: a line
+// of each a call, most or all of them in the calls of a block (arguments are for `AddRows` alone).
 struct BlockAhead {
   const char *key, *value, *end;
   template <typename T>
@@ -88,7 +89,7 @@ void Dots(BlockAhead& fetch, const float* const* query, const T* key, int64_t st
     for (int i = 0; i < kLanes; ++i) {
       const T* row = key + (s + i) * stride;
       Floats sum[R] = {};
-      for (size_t line = 0; line < sizeof(T); line += 2) fetch();
+      for (size_t byte = 0; byte < sizeof(T); byte += 2) fetch();  // bfloat16 has half as many lines
       for (int64_t h = 0; h < width; h += kLanes) {
         const Floats numbers = Load(row + h);
         for (int r = 0; r < R; ++r) sum[r] += numbers * Load(query[r] + h);

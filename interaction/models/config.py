@@ -47,7 +47,11 @@ class QueryKeyNorm(enum.Enum):
 
 
 class CacheType(enum.Enum):
-    """What keys and values of live sessions are kept as; sums over them are float32."""
+    """What keys and values of live sessions are kept as; sums over them are float32.
+
+    With BFLOAT16, XLA and the kernels for TPU and GPU round softmax weights to it too, these
+    kernels queries as well; C++ rounds keys and values alone.
+    """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

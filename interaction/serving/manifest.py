@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes  # noqa: F401  numpy knows bfloat16 by it
 import numpy as np
 
 from interaction import configuration
@@ -50,7 +51,7 @@ class Leaf:
 
     Attributes:
         name: path in its tree, joined by "/".
-        dtype: numpy's name.
+        dtype: numpy's name, or one that `ml_dtypes` adds to it.
         shape: of the array.
         lane_axis: which axis counts lanes; None: the array is shared by all lanes.
     """

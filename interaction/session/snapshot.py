@@ -31,7 +31,9 @@ def fingerprint(params: dict, config: InteractionConfig) -> str:
     Leaves up to `_WHOLE` numbers count whole; of larger ones the first and last rows of the first
     axis, and a few numbers of each.
     """
-    text = hashlib.sha256(json.dumps(configuration.to_dict(config), sort_keys=True).encode())
+    described = configuration.to_dict(config)
+    del described["cache_type"]  # a snapshot's arrays tell it
+    text = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if leaf.size <= _WHOLE:
             flat = np.asarray(leaf)
