@@ -117,7 +117,7 @@ def test_keys_and_values_in_bfloat16_move_the_live_step_a_little(implementation)
         found = played(config, params)
     for a, b in zip(plain, found, strict=True):
         assert b.dtype == np.float32
-        assert 1e-5 < np.abs(a - b).max() < 0.05 * a.std()
+        assert 1e-5 < np.abs(a - b).max() < 0.1 * a.std()
 
 
 @pytest.mark.tpu_compile

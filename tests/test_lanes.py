@@ -160,6 +160,35 @@ def test_a_snapshot_goes_on_in_another_process(params, alone, tmp_path):
         np.testing.assert_array_equal(found["waveform"], [o.waveform for o in alone[9:12]])
 
 
+_COMPILED = """
+import jax
+from tests import test_lanes as t
+events = []
+jax.monitoring.register_event_duration_secs_listener(lambda name, seconds, **_: events.append(name))
+lanes = t.fresh(t.random_params(t.CONFIG))
+lanes.warm_up()
+before = events.count("/jax/core/compile/backend_compile_duration")
+assert before > 5, events
+for lane in (0, 2):
+    lanes.close(lane)
+assert lanes.open(seed=8) == 0
+t.run(lanes, 0, range(3))
+assert lanes.fork(0) == 2
+lanes.restore(1, lanes.snapshot(0))
+t.run(lanes, 1, range(3, 5))
+print("compiled", events.count("/jax/core/compile/backend_compile_duration") - before)
+"""
+
+
+def test_nothing_is_compiled_after_warming_up():
+    """In a process of its own: what other tests compiled is not there."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _COMPILED], timeout=400, env=os.environ | SAME_DEVICES,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout == "compiled 0\n", ran.stdout + ran.stderr
+
+
 def test_a_fork_goes_its_own_way(params, alone):
     lanes = fresh(params)
     lanes.close(0)

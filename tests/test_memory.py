@@ -73,6 +73,19 @@ def conversation(lane: int, config, count: int = 14) -> list[MicroTurn]:
     return turns
 
 
+def worded(lane: int, config, count: int = 14) -> list[MicroTurn]:
+    """Typed text and written words alone, five of them in every micro-turn."""
+    control = config.weave.control
+    words = np.random.default_rng(lane).integers(0, 256, (count, 4)).tolist()
+    return [
+        MicroTurn(
+            now, None, (TextIn(Control.USER, (a, b)),), (),
+            (control(Control.WRITE), c, d, control(Control.PASS)), None,
+        )
+        for now, (a, b, c, d) in enumerate(words)
+    ]  # fmt: skip
+
+
 def input_slots(woven, config) -> tuple[Slots, Payloads, int]:
     """The input part of one woven micro-turn, padded, as the live step gets it."""
     begin = config.weave.control(Control.BEGIN)
@@ -136,11 +149,11 @@ def advanced(params, turns, config):
 
 
 @functools.cache
-def compared(case: str):
+def compared(case: str, turns_of=conversation):
     """Live hidden states and store of one conversation, its batch, and the schedule."""
     config = configured(case)
     params = random_params(config)
-    turns = conversation(1, config)
+    turns = turns_of(1, config)
     batch = padded([turns], config)
     row = jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch.slots)
     until = memory.last_seen(row, config.weave, config.global_slots, config.memory)
@@ -159,9 +172,13 @@ def difference(params, batch, until, hidden, config) -> float:
     return float(np.max(np.abs(np.asarray(trained) - hidden)))
 
 
-@pytest.mark.parametrize("case", ["typed", "sinks"])
-def test_forward_with_the_schedule_equals_advance(case):
-    config, params, batch, until, hidden, _ = compared(case)
+@pytest.mark.parametrize(
+    ("case", "turns_of"), [("typed", conversation), ("sinks", conversation), ("typed", worded)]
+)
+def test_forward_with_the_schedule_equals_advance(case, turns_of):
+    config, params, batch, until, hidden, cache = compared(case, turns_of)
+    if case == "typed":  # text goes where it is all that is left
+        assert (int(cache["lost_text"][0]) > 10) == (turns_of is worded)
     assert len(hidden) > 2 * PLACES
     assert difference(params, batch, until, hidden, config) < 1e-4
     assert difference(params, batch, None, hidden, config) > 1e-2  # without it they differ

@@ -71,7 +71,6 @@ def lanes_of_model(params: dict, config: InteractionConfig, lanes: int) -> Lanes
     made.warm_up()
     for lane in range(lanes):
         made.close(lane)
-    made.close(made.open())  # what opening compiles
     return made
 
 

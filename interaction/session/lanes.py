@@ -158,9 +158,10 @@ class Lanes:
             jax.block_until_ready(self._step(self.params, scratch, inputs))
 
         def compile_copies() -> None:
-            scratch = init_state(self.config, self.lanes)
-            one = take_lane(scratch, 0, self.config)
-            jax.block_until_ready(put_lane(scratch, one, 0, self.config))
+            scratch, fresh = (init_state(self.config, lanes) for lanes in (self.lanes, 1))
+            take_lane(scratch, 0, self.config)
+            int(fresh.micro_turn[0])
+            jax.block_until_ready(put_lane(scratch, fresh, 0, self.config))
 
         with concurrent.futures.ThreadPoolExecutor(len(self._buckets) + 1) as pool:
             copies = pool.submit(compile_copies)
