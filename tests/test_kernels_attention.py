@@ -48,6 +48,8 @@ CASES = (
     Case("one_kv_head", heads=3, kv_heads=1, width=32, slots=19, lanes=1, extent=40),
     Case("no_bias", extent=None, window=60, heads=4, kv_heads=4, slots=11),
     Case("bfloat16", dtype="bfloat16", places=130, filled=(130, 7)),
+    Case("one_query", slots=1, heads=3, kv_heads=3, width=32, lanes=1, places=130, extent=70),
+    Case("few_queries", slots=2, heads=4, kv_heads=2, width=64, lanes=1, places=150, scaled=True),
     Case("keys_in_bfloat16", kept="bfloat16", places=130, filled=(130, 7), scaled=True),
 )
 
