@@ -24,7 +24,6 @@ from interaction.checkpoints.safetensors_file import Reader
 from interaction.eval import choose
 from interaction.eval.records import Sample
 from interaction.eval.runner import play
-from interaction.models.config import CacheType
 from interaction.serving import transcript
 from interaction.serving.compilation_cache import use_compilation_cache
 from interaction.serving.export import named
@@ -123,23 +122,6 @@ def test_the_artefact_steps_as_the_live_step_bit_for_bit(request):
         spoke.add(tuple(found["tokens"][0].tolist()))
     assert_same(runtime.state, host(named(state)))
     assert len(spoke) > 1, "the model put out the same ids whatever it heard"
-
-
-def test_an_artefact_can_keep_keys_and_values_in_bfloat16(params, tmp_path):
-    config = dataclasses.replace(CONFIG, cache_type=CacheType.BFLOAT16)
-    folder = exported(
-        params, tmp_path / "half", slice(0, 1), config=config, platform=Platform.CPU, lanes=LANES
-    )
-    runtime = Runtime(folder, seed=SEED)
-    runtime.warm_up()
-    state, wanted = compile_step(config)(params, init_state(config, LANES, seed=SEED), woven(0))
-    found = runtime.step(vars(woven(0)))
-    np.testing.assert_allclose(found["logits"], wanted.logits, atol=1e-4)
-    after = runtime.state
-    assert after["cache/global/key"].dtype == state.cache["global"]["key"].dtype == "bfloat16"
-    again = runtime.step(vars(woven(3)))
-    runtime.state = after
-    assert_same(runtime.step(vars(woven(3))), again)
 
 
 def test_state_can_be_taken_out_and_put_back(runtime):

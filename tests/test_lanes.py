@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pytest
 
-from interaction.models.config import CacheType
 from interaction.session import lanes as lanes_module
 from interaction.session.lanes import LaneOutput, Lanes, buckets, system_pieces
 from interaction.session.rewind import Rewinder
@@ -119,19 +118,6 @@ def test_a_snapshot_goes_on_bit_for_bit_from_disk_in_another_lane(params, alone,
     other = fresh(params, seed=77)
     other.restore(2, Snapshot.load(tmp_path / "session.safetensors"))
     assert_same(run(other, 2, range(9, 14), neighbours=True), alone[9:])
-
-
-def test_a_session_with_keys_in_bfloat16_goes_on_bit_for_bit_from_disk(params, tmp_path):
-    config = dataclasses.replace(CONFIG, cache_type=CacheType.BFLOAT16)
-    lanes = Lanes(params, config, lanes=LANES)
-    run(lanes, 0, range(3))
-    lanes.snapshot(0).save(tmp_path / "session.safetensors")
-    wanted = run(lanes, 0, range(3, 6))
-    snapshot = Snapshot.load(tmp_path / "session.safetensors")
-    lanes.restore(1, snapshot)
-    assert_same(run(lanes, 1, range(3, 6)), wanted)
-    with pytest.raises(ValueError, match=r"is bfloat16\[.*\], the lanes have float32\["):
-        fresh(params).restore(0, snapshot)
 
 
 _ELSEWHERE = """

@@ -83,9 +83,7 @@ def ratio(ours: Sequence[float], peers: Sequence[float], *, draws: int = 2000) -
     }
 
 
-def median_of_ratios(
-    ours: Sequence[float], peers: Sequence[float], *, draws: int = 2000
-) -> dict:  # fmt: skip
+def median_of_ratios(ours: Sequence[float], peers: Sequence[float], *, draws: int = 2000) -> dict:
     """Median over pairs of ours / the peer's, with its interval as in `ratio`.
 
     Where times have two heights (a micro-turn that speaks, and one that does not), the median of
